@@ -1,0 +1,1 @@
+"""Board shells and builds to bitstreams."""

@@ -1,0 +1,1 @@
+"""The machine: configuration, instruction set, register map and Amaranth components."""

@@ -1,0 +1,1 @@
+"""Test benches: simulator builds, memory models, cocotb tops and the fast path."""
