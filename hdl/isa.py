@@ -147,7 +147,9 @@ _SOURCE_WINDOW = (
 )
 
 _PADDING = (
-    Field("iy0", 11, "input row of the first output's window top (negative in padding)", signed=True),
+    Field(
+        "iy0", 11, "input row of the first output's window top (negative in padding)", signed=True
+    ),
     Field("ix0", 11, "input column of the first output's window left", signed=True),
     Field("height", 11, "input rows; rows outside [0, height) read as fill", least=1),
     Field("width", 11, "input columns; columns outside [0, width) read as fill", least=1),
