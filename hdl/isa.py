@@ -167,7 +167,7 @@ _DESTINATION = (
 )
 
 FORMATS: dict[Opcode, tuple[Field, ...]] = {
-    Opcode.END: (*HEADER, Field("tag", 16, "value shown in the TAG register when the program ends")),
+    Opcode.END: (*HEADER, Field("tag", 16, "shown in the TAG register when the program ends")),
     Opcode.LOAD: (
         *HEADER,
         Field("memory", 2, "memory to fill", kind=Memory),
@@ -219,7 +219,7 @@ FORMATS: dict[Opcode, tuple[Field, ...]] = {
     ),
 }  # fmt: skip
 
-#: The unit whose queue takes each opcode (END is the fetch unit's own; MATMUL also enters WEIGHT's).
+#: The unit whose queue takes each opcode (END is FETCH's own; MATMUL also enters WEIGHT).
 UNIT_OF: dict[Opcode, Unit] = {
     Opcode.LOAD: Unit.LOAD,
     Opcode.MATMUL: Unit.MATMUL,

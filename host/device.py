@@ -1,0 +1,124 @@
+"""The one door from the software to anything that executes programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from ..hdl.isa import Unit
+from ..hdl.registers import ERROR_DOC, Error
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..hdl.config import Config
+
+
+class DeviceError(RuntimeError):
+    """A device that cannot be opened or that broke; one sentence says what to do."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a device executes.
+
+    Parameters
+    ----------
+    code
+        Encoded instructions.
+    segments
+        Initial contents of the CONST, INPUT, OUTPUT and SCRATCH windows; their lengths are the
+        windows' sizes.
+    """
+
+    code: bytes
+    segments: tuple[bytes, bytes, bytes, bytes]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a job.
+
+    Parameters
+    ----------
+    error, error_pc
+        Error code, and byte offset of the failing instruction (NONE and 0 where all went well).
+    tag
+        Tag of END.
+    segments
+        Final contents of the four windows.
+    counters
+        Counter registers by name; empty where the device does not count.
+    retired
+        One row (cycle since START, unit) per completed instruction, in order of completion; empty
+        where the device does not count.
+    """
+
+    error: Error
+    error_pc: int
+    tag: int
+    segments: tuple[bytes, bytes, bytes, bytes]
+    counters: dict[str, int] = field(default_factory=dict)
+    retired: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+
+    def require(self) -> Result:
+        """This result, or a DeviceError that names the error and the instruction."""
+        if self.error != Error.NONE:
+            raise DeviceError(
+                f"the machine stopped with {self.error.name} ({ERROR_DOC[self.error]}) "
+                f"at instruction {self.error_pc // 32}"
+            )
+        return self
+
+    def completions(self, unit: Unit) -> np.ndarray:
+        """Cycles at which `unit`'s instructions completed, in program order."""
+        return self.retired[self.retired[:, 1] == unit, 0]
+
+
+class Device(Protocol):
+    """Runs jobs on one configuration; each run starts from a soft reset."""
+
+    config: Config
+
+    def run(self, job: Job) -> Result:
+        """Execute `job` to its end or its error."""
+        ...
+
+    def close(self) -> None:
+        """Release what the device holds."""
+        ...
+
+
+def backends() -> list[str]:
+    """Names of the installed backends."""
+    return sorted(entry.name for entry in entry_points(group="weft.devices"))
+
+
+def open_device(
+    backend: str, config: Config, *, latency: int = 50, trace: Path | None = None
+) -> Device:
+    """Open a device.
+
+    Parameters
+    ----------
+    backend
+        One of :func:`backends`.
+    config
+        The machine.
+    latency
+        Cycles from a read address to its first beat (simulated memory).
+    trace
+        Where to write an FST waveform, if anywhere.
+
+    Raises
+    ------
+    DeviceError
+        Unknown backend, or its simulator cannot be found or built.
+    """
+    found = {entry.name: entry for entry in entry_points(group="weft.devices")}
+    if backend not in found:
+        raise DeviceError(f"unknown backend {backend!r}; there are {', '.join(sorted(found))}")
+    return found[backend].load()(config, latency=latency, trace=trace)
