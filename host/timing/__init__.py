@@ -1,0 +1,1 @@
+"""Cycle contracts of the components as plain functions."""
