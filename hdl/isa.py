@@ -41,9 +41,9 @@ class Unit(enum.IntEnum):
 PEERS: dict[Unit, tuple[Unit, ...]] = {
     Unit.LOAD: (Unit.WEIGHT, Unit.MATMUL, Unit.VECTOR, Unit.STORE),
     Unit.WEIGHT: (Unit.LOAD,),
-    Unit.MATMUL: (Unit.LOAD, Unit.VECTOR),
+    Unit.MATMUL: (Unit.LOAD, Unit.VECTOR, Unit.STORE),
     Unit.VECTOR: (Unit.LOAD, Unit.MATMUL, Unit.STORE),
-    Unit.STORE: (Unit.LOAD, Unit.VECTOR),
+    Unit.STORE: (Unit.LOAD, Unit.MATMUL, Unit.VECTOR),
 }
 
 #: Every semaphore as (producer, consumer, k), in the order hardware numbers them.
