@@ -1,0 +1,395 @@
+"""The program file: everything a machine needs to run a network, and nothing that executes.
+
+A ``.weft`` file is a safetensors container with two byte tensors, ``code`` and ``const``, and one
+metadata entry ``weft``: JSON with the format version, the machine configuration, the segment
+sizes, the input and output ports and the layers. ``digest`` covers all of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors import numpy as container
+
+from ..hdl.config import Config, ConfigError
+from ..hdl.isa import INSTRUCTION_BYTES, Instruction, IsaError, Opcode, Segment, Unit, check
+from .device import Job
+from .errors import WeftError
+
+FORMAT_VERSION = 1
+
+
+class ProgramError(WeftError):
+    """A program, or a program file, that cannot be used; the message says why."""
+
+
+@dataclass(frozen=True)
+class Port:
+    """An activation map in a DRAM segment: where its bytes are and what they mean.
+
+    Byte (y, x, c) of `shape` = (height, width, channels) lies at
+    ``offset + y · row_pitch + x · pixel_pitch + c``; real = (byte − zero_point) · scale.
+    """
+
+    name: str
+    segment: Segment
+    offset: int
+    shape: tuple[int, int, int]
+    row_pitch: int
+    pixel_pitch: int
+    scale: float = 1.0
+    zero_point: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.shape) != 3 or min(self.shape) < 1:
+            raise ProgramError(f"port {self.name!r} has no (height, width, channels): {self.shape}")
+        if min(self.offset, self.row_pitch, self.pixel_pitch) < 0:
+            raise ProgramError(f"port {self.name!r} has a negative offset or pitch")
+        _, width, channels = self.shape
+        row = (width - 1) * self.pixel_pitch + channels
+        if (width > 1 and self.pixel_pitch < channels) or (
+            self.shape[0] > 1 and self.row_pitch < row
+        ):
+            raise ProgramError(f"port {self.name!r} has pitches at which its elements overlap")
+        if not (math.isfinite(self.scale) and self.scale > 0):
+            raise ProgramError(f"port {self.name!r} has no positive scale: {self.scale}")
+        if not -128 <= self.zero_point <= 127:
+            raise ProgramError(f"port {self.name!r} has no INT8 zero point: {self.zero_point}")
+
+    @property
+    def end(self) -> int:
+        """Byte after the last one of the map, in its segment."""
+        h, w, c = self.shape
+        return self.offset + (h - 1) * self.row_pitch + (w - 1) * self.pixel_pitch + c
+
+    def indices(self) -> np.ndarray:
+        """Byte offset of each element, [height, width, channels]."""
+        h, w, c = (np.arange(n) for n in self.shape)
+        rows = self.offset + h * self.row_pitch
+        return rows[:, None, None] + (w * self.pixel_pitch)[None, :, None] + c
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What a stretch of the program computes, for reports.
+
+    Parameters
+    ----------
+    name, kind
+        What the network calls it.
+    macs
+        Multiply-accumulates that it needs.
+    bound_cycles
+        The reference bound of its cycles.
+    last_vector
+        The layer ends when VECTOR has completed this many instructions.
+    dump
+        Where its output is stored, in programs compiled for inspection.
+    """
+
+    name: str
+    kind: str
+    macs: int
+    bound_cycles: int
+    last_vector: int
+    dump: Port | None = None
+
+
+@dataclass(frozen=True)
+class Program:
+    """A compiled network.
+
+    Parameters
+    ----------
+    name
+        What reports call it.
+    config
+        The machine it was compiled for.
+    code
+        Encoded instructions, one END at their end.
+    const
+        Contents of the CONST segment.
+    input_bytes, output_bytes, scratch_bytes
+        Sizes of the other segments.
+    input, output
+        Where the network's input and output lie.
+    layers
+        In order of completion.
+
+    Raises
+    ------
+    ProgramError
+        Sizes or ports that contradict each other.
+    """
+
+    name: str
+    config: Config
+    code: bytes
+    const: bytes
+    input_bytes: int
+    output_bytes: int
+    scratch_bytes: int
+    input: Port
+    output: Port
+    layers: tuple[Layer, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.code or len(self.code) % INSTRUCTION_BYTES:
+            raise ProgramError(
+                f"code must be whole instructions of {INSTRUCTION_BYTES} bytes, "
+                f"not {len(self.code)} bytes"
+            )
+        for segment, size in zip(Segment, self.sizes, strict=True):
+            if not 0 <= size < 1 << 32:
+                raise ProgramError(f"segment {segment.name} cannot have {size} bytes")
+        for port, segment in ((self.input, Segment.INPUT), (self.output, Segment.OUTPUT)):
+            if port.segment != segment:
+                raise ProgramError(
+                    f"port {port.name!r} must lie in {segment.name}, not in {port.segment.name}"
+                )
+        dumps = [layer.dump for layer in self.layers if layer.dump is not None]
+        for port in (self.input, self.output, *dumps):
+            if port.end > self.sizes[port.segment]:
+                raise ProgramError(
+                    f"port {port.name!r} ends at byte {port.end} of {port.segment.name}, "
+                    f"which has {self.sizes[port.segment]}"
+                )
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """Bytes of the CONST, INPUT, OUTPUT and SCRATCH segments."""
+        return len(self.const), self.input_bytes, self.output_bytes, self.scratch_bytes
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of all layers."""
+        return sum(layer.macs for layer in self.layers)
+
+    def instructions(self) -> tuple[Instruction, ...]:
+        """The decoded code; ProgramError where it is not legal for the configuration."""
+        out = []
+        for at in range(0, len(self.code), INSTRUCTION_BYTES):
+            try:
+                instruction = Instruction.decode(self.code[at : at + INSTRUCTION_BYTES])
+                check(instruction, self.config)
+            except IsaError as error:
+                raise ProgramError(
+                    f"instruction {at // INSTRUCTION_BYTES} is not legal: {error}"
+                ) from error
+            out.append(instruction)
+        ends = [index for index, i in enumerate(out) if i.opcode == Opcode.END]
+        if ends != [len(out) - 1]:
+            raise ProgramError(
+                f"the code must have one END, at instruction {len(out) - 1}, not {ends or 'none'}"
+            )
+        return tuple(out)
+
+    # -- data ----------------------------------------------------------------------------------
+
+    def pack_input(self, x: np.ndarray) -> bytes:
+        """The INPUT segment that holds int8 `x` [height, width, channels], zero elsewhere."""
+        if x.dtype != np.int8 or x.shape != self.input.shape:
+            raise ProgramError(
+                f"input {self.input.name!r} must be int8 {self.input.shape}, "
+                f"not {x.dtype} {x.shape}"
+            )
+        out = np.zeros(self.input_bytes, np.int8)
+        out[self.input.indices()] = x
+        return out.tobytes()
+
+    def unpack(self, port: Port, segments: tuple[bytes, bytes, bytes, bytes]) -> np.ndarray:
+        """The int8 [height, width, channels] map that `port` shows in `segments`."""
+        data = np.frombuffer(segments[port.segment], np.int8)
+        if data.size < port.end:
+            raise ProgramError(
+                f"port {port.name!r} ends at byte {port.end} of {port.segment.name}, "
+                f"which has {data.size}"
+            )
+        return data[port.indices()]
+
+    def job(self, x: np.ndarray) -> Job:
+        """What a device runs for input `x`."""
+        segments = self.const, self.pack_input(x), bytes(self.output_bytes)
+        return Job(self.code, (*segments, bytes(self.scratch_bytes)))
+
+    # -- files ---------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """Write the program to `path`, whole or not at all."""
+        path = Path(path)
+        header = self._header()
+        digest = _digest(header, self.code, self.const)
+        meta = json.dumps({**header, "digest": digest}, default=_plain)
+        tensors = {
+            "code": np.frombuffer(self.code, np.uint8),
+            "const": np.frombuffer(self.const, np.uint8),
+        }
+        data = container.save(tensors, metadata={"weft": meta})
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            temporary.write_bytes(data)
+            temporary.replace(path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise ProgramError(f"cannot write {path}: {error.strerror}") from error
+
+    def _header(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT_VERSION,
+            "name": self.name,
+            "config": dataclasses.asdict(self.config),
+            "fingerprint": f"{self.config.fingerprint:016x}",
+            "sizes": self.sizes,
+            "input": dataclasses.asdict(self.input),
+            "output": dataclasses.asdict(self.output),
+            "layers": [dataclasses.asdict(layer) for layer in self.layers],
+        }
+
+
+def load(path: str | Path, config: Config | None = None) -> Program:
+    """Read and check a program file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    config
+        The machine that is to run it, if known.
+
+    Raises
+    ------
+    ProgramError
+        The file cannot be read, is no program file, is damaged, contradicts itself, or is for
+        another configuration than `config`.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ProgramError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        program = _parse(data)
+        _verify(program)
+    except ProgramError as error:
+        raise ProgramError(f"{path}: {error}") from error
+    if config is not None and config.fingerprint != program.config.fingerprint:
+        raise ProgramError(
+            f"{path}: compiled for configuration {program.config.name!r} "
+            f"({program.config.fingerprint:016x}), not for {config.name!r} "
+            f"({config.fingerprint:016x}); compile it again"
+        )
+    return program
+
+
+def _plain(value: np.generic) -> float:
+    """NumPy scalars as JSON knows numbers."""
+    return value.item()
+
+
+def _digest(header: dict[str, Any], code: bytes, const: bytes) -> str:
+    sha = hashlib.sha256(json.dumps(header, sort_keys=True, default=_plain).encode())
+    for part in (code, const):
+        sha.update(len(part).to_bytes(8, "little") + part)
+    return sha.hexdigest()
+
+
+def _parse(data: bytes) -> Program:
+    """The program in the bytes of a file."""
+    try:
+        tensors = container.load(data)
+        size = int.from_bytes(data[:8], "little")
+        header = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["weft"])
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ProgramError("not a program file, or a damaged one") from error
+    if not isinstance(header, dict) or "format" not in header:
+        raise ProgramError("not a program file, or a damaged one")
+    if header["format"] != FORMAT_VERSION:
+        raise ProgramError(
+            f"program format {header['format']!r} is not format {FORMAT_VERSION}, "
+            "the one this version reads; compile it again"
+        )
+    if set(tensors) != {"code", "const"} or any(
+        t.dtype != np.uint8 or t.ndim != 1 for t in tensors.values()
+    ):
+        raise ProgramError("not a program file: it must hold byte tensors 'code' and 'const'")
+    code, const = tensors["code"].tobytes(), tensors["const"].tobytes()
+    if header.pop("digest", None) != _digest(header, code, const):
+        raise ProgramError("the file is damaged: its digest does not match its contents")
+    try:
+        config = Config(**header["config"])
+        if header["fingerprint"] != f"{config.fingerprint:016x}":
+            raise ProgramError("the fingerprint is not that of the configuration beside it")
+        sizes = [_integer(size) for size in header["sizes"]]
+        if len(sizes) != len(Segment) or sizes[0] != len(const):
+            raise ProgramError(f"segment sizes {sizes} contradict {len(const)} bytes of constants")
+        return Program(
+            name=_text(header["name"]),
+            config=config,
+            code=code,
+            const=const,
+            input_bytes=sizes[1],
+            output_bytes=sizes[2],
+            scratch_bytes=sizes[3],
+            input=_port(header["input"]),
+            output=_port(header["output"]),
+            layers=tuple(_layer(entry) for entry in header["layers"]),
+        )
+    except ConfigError as error:
+        raise ProgramError(f"its configuration is not legal: {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise ProgramError(f"its description is not complete: {error}") from error
+
+
+def _integer(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{value!r} is not an integer")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not a string")
+    return value
+
+
+def _port(entry: dict[str, Any]) -> Port:
+    return Port(
+        name=_text(entry["name"]),
+        segment=Segment(_integer(entry["segment"])),
+        offset=_integer(entry["offset"]),
+        shape=tuple(_integer(n) for n in entry["shape"]),  # pyright: ignore[reportArgumentType]
+        row_pitch=_integer(entry["row_pitch"]),
+        pixel_pitch=_integer(entry["pixel_pitch"]),
+        scale=float(entry["scale"]),
+        zero_point=_integer(entry["zero_point"]),
+    )
+
+
+def _layer(entry: dict[str, Any]) -> Layer:
+    return Layer(
+        name=_text(entry["name"]),
+        kind=_text(entry["kind"]),
+        macs=_integer(entry["macs"]),
+        bound_cycles=_integer(entry["bound_cycles"]),
+        last_vector=_integer(entry["last_vector"]),
+        dump=None if entry["dump"] is None else _port(entry["dump"]),
+    )
+
+
+def _verify(program: Program) -> None:
+    """What only the decoded code shows."""
+    vectors = sum(i.unit == Unit.VECTOR for i in program.instructions())
+    for layer in program.layers:
+        if not 0 <= layer.last_vector <= vectors:
+            raise ProgramError(
+                f"layer {layer.name!r} ends with VECTOR instruction {layer.last_vector} "
+                f"of {vectors}"
+            )
