@@ -1,0 +1,88 @@
+"""How an operation is cut to fit accumulators and weight scratchpad."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .errors import CompileError
+
+if TYPE_CHECKING:
+    from ..hdl.config import Config
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A rectangle of outputs: rows y … y + height − 1, columns x … x + width − 1."""
+
+    y: int
+    height: int
+    x: int
+    width: int
+
+
+@dataclass(frozen=True)
+class KBox:
+    """A box of the reduction: kernel rows, kernel columns and channels [start, end)."""
+
+    ky: tuple[int, int]
+    kx: tuple[int, int]
+    kc: tuple[int, int]
+
+    @property
+    def size(self) -> int:
+        """Reduction elements in the box."""
+        return (self.ky[1] - self.ky[0]) * (self.kx[1] - self.kx[0]) * (self.kc[1] - self.kc[0])
+
+
+def chunks(height: int, width: int, window: tuple[int, int], config: Config) -> list[Chunk]:
+    """Cut a `height` × `width` output, each needing `window` accumulators, to accumulator halves.
+
+    A chunk holds at least four array heights of positions where the map allows, so that streaming
+    hides the next weights; an eighth of the map where that is more, so that draining one chunk
+    overlaps streaming the next; and never more than a half.
+    """
+    area = window[0] * window[1]
+    columns = min(width, config.acc_half // area)
+    per_row = columns * area
+    target = max(4 * config.rows, -(-height * width * area // 8))
+    rows = max(1, min(height, config.acc_half // per_row, -(-target // per_row)))
+    return [
+        Chunk(y, min(rows, height - y), x, min(columns, width - x))
+        for y in range(0, height, rows)
+        for x in range(0, width, columns)
+    ]
+
+
+def k_boxes(kernel: tuple[int, int], channels: int, config: Config) -> list[KBox]:
+    """Cut a reduction into boxes whose tiles fill at most a quarter of the weight scratchpad."""
+    limit = max(1, config.wgt_rows // 4 // config.rows) * config.rows
+    height, width = kernel
+    whole = KBox((0, height), (0, width), (0, channels))
+    if whole.size <= limit:
+        return [whole]
+    if width * channels <= limit:
+        step = limit // (width * channels)
+        return [
+            KBox((y, min(y + step, height)), (0, width), (0, channels))
+            for y in range(0, height, step)
+        ]
+    if channels <= limit:
+        step = limit // channels
+        return [
+            KBox((y, y + 1), (x, min(x + step, width)), (0, channels))
+            for y in range(height)
+            for x in range(0, width, step)
+        ]
+    return [
+        KBox((y, y + 1), (x, x + 1), (c, min(c + limit, channels)))
+        for y in range(height)
+        for x in range(width)
+        for c in range(0, channels, limit)
+    ]
+
+
+def require(what: str, value: int, most: int, where: str) -> None:
+    """Refuse a quantity that no instruction field can hold."""
+    if value > most:
+        raise CompileError(f"{where}: {what} is {value}, the machine handles at most {most}")
