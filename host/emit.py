@@ -8,6 +8,7 @@ import numpy as np
 
 from ..hdl.isa import Memory, Opcode, Reduce, Segment
 from ..hdl.numerics import PARAMETER_BYTES, Parameter
+from .ir import Requant
 from .layout import Placement, inner_count
 from .schedule import Access, Step
 from .tiling import Chunk, KBox, chunks, k_boxes, require
@@ -15,7 +16,7 @@ from .tiling import Chunk, KBox, chunks, k_boxes, require
 if TYPE_CHECKING:
     from ..hdl.config import Config
     from .fuse import Op
-    from .ir import Conv, Pool, Requant, Residual
+    from .ir import Conv, Pool, Residual
 
 _WRAP = (1 << 20) - 1
 #: Rough cycles that a vector instruction spends per channel group beside its positions.
@@ -372,8 +373,6 @@ def _weight_rows(conv: Conv, box: KBox, first: int, count: int, config: Config) 
 
 
 def _identity(channels: int, multiplier_bits: int) -> Requant:
-    from .ir import Requant
-
     shift = multiplier_bits - 2
     full = np.full(channels, 1, np.int64)
     return Requant(bias=full * 0, multiplier=full << shift, shift=full * shift)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Op:
-    """What is emitted as one unit: a convolution, a pool, or a convolution that pools as it drains."""
+    """What is emitted as one: a convolution, a pool, or a convolution that pools as it drains."""
 
     conv: Conv | None
     pool: Pool | None

@@ -1,0 +1,78 @@
+"""Tables for people and JSON for programs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from .run import Report
+
+
+def summary(
+    report: Report,
+    *,
+    backend: str,
+    latency: int,
+    correct: int | None = None,
+    float_correct: int | None = None,
+) -> dict[str, Any]:
+    """One run as plain data; counts that a backend does not give are None."""
+    config = report.program.config
+    return {
+        "backend": backend,
+        "config": config.name,
+        "rows": config.rows,
+        "cols": config.cols,
+        "bus_bytes": config.bus_bytes,
+        "latency": latency,
+        "images": report.images,
+        "correct": correct,
+        "float_correct": float_correct,
+        "mismatches": report.mismatches,
+        "cycles": report.cycles,
+        "cycles_per_image": report.cycles_per_image,
+        "macs": report.program.macs,
+        "utilization": report.utilization,
+        "bound_cycles": report.bound_cycles,
+        "seconds": round(report.seconds, 3),
+    }
+
+
+def layer_table(report: Report) -> Table:
+    """Per layer and in total: cycles of one image, MACs, utilisation, bound, mismatches."""
+    config = report.program.config
+    table = Table(title=f"{report.program.name} on {config.name} ({config.rows}×{config.cols})")
+    for name in ("layer", "kind"):
+        table.add_column(name, no_wrap=True)
+    for name in ("cycles", "bound", "of bound", "MACs", "utilisation", "mismatches"):
+        table.add_column(name, justify="right", no_wrap=True)
+    images = max(1, report.images)
+
+    def row(name: str, kind: str, cycles: float | None, bound: int, macs: int, bad: int | None):
+        known = cycles is not None and cycles > 0
+        table.add_row(
+            name,
+            kind,
+            f"{cycles:,.0f}" if known else "–",
+            f"{bound:,}",
+            f"{cycles / bound:.2f}×" if known and bound else "–",
+            f"{macs:,}",
+            f"{macs / (cycles * config.rows * config.cols):.1%}" if known else "–",
+            "–" if bad is None else f"{bad:,}",
+        )
+
+    for layer in report.layers:
+        cycles = None if layer.cycles is None else layer.cycles / images
+        row(layer.name, layer.kind, cycles, layer.bound_cycles, layer.macs, layer.mismatches)
+    table.add_section()
+    row(
+        "total",
+        "",
+        report.cycles_per_image,
+        report.bound_cycles,
+        report.program.macs,
+        report.mismatches,
+    )
+    return table

@@ -1,0 +1,145 @@
+"""Running a program over inputs on a device, and comparing every byte with the reference."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..hdl.isa import Unit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .device import Device
+    from .program import Program
+
+
+@dataclass
+class LayerReport:
+    """One layer's account, summed over the images.
+
+    Attributes
+    ----------
+    cycles
+        From the completion of the layer before to its own; None on devices that do not count.
+    mismatches
+        Bytes of its output that differ from the reference; None if not compared.
+    """
+
+    name: str
+    kind: str
+    macs: int
+    bound_cycles: int
+    cycles: int | None = None
+    mismatches: int | None = None
+
+
+@dataclass
+class Report:
+    """What came of running a program over a set of inputs."""
+
+    program: Program
+    outputs: list[np.ndarray] = field(default_factory=list)
+    layers: list[LayerReport] = field(default_factory=list)
+    cycles: int | None = None
+    mismatches: int | None = None
+    counters: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def images(self) -> int:
+        """Inputs that were run."""
+        return len(self.outputs)
+
+    @property
+    def cycles_per_image(self) -> float | None:
+        """Mean cycles of one input."""
+        return None if self.cycles is None else self.cycles / max(1, self.images)
+
+    @property
+    def bound_cycles(self) -> int:
+        """The reference bound for one input."""
+        return sum(layer.bound_cycles for layer in self.layers)
+
+    @property
+    def utilization(self) -> float | None:
+        """Useful multiply-accumulates over those the array could have done in the time."""
+        if not self.cycles_per_image:
+            return None
+        config = self.program.config
+        return self.program.macs / (self.cycles_per_image * config.rows * config.cols)
+
+
+def run(
+    program: Program,
+    device: Device,
+    inputs: np.ndarray,
+    *,
+    reference: dict[str, np.ndarray] | None = None,
+    inspect: Program | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Report:
+    """Run `program` on `device` for each of `inputs`.
+
+    Parameters
+    ----------
+    inputs
+        int8 [N, height, width, channels].
+    reference
+        Every tensor of the network by name, int8 [N, …], as the interpreter computes them.
+    inspect
+        The same network compiled with ``inspect=True``; run besides, to compare every layer.
+    progress
+        Called with the number of inputs finished.
+
+    Raises
+    ------
+    DeviceError
+        The machine stopped with an error.
+    ProgramError
+        An input of the wrong shape or type.
+    """
+    start = time.perf_counter()
+    report = Report(program)
+    report.layers = [
+        LayerReport(layer.name, layer.kind, layer.macs, layer.bound_cycles)
+        for layer in program.layers
+    ]
+    for index, x in enumerate(inputs):
+        result = device.run(program.job(x)).require()
+        out = program.unpack(program.output, result.segments)
+        report.outputs.append(out)
+        if result.counters:
+            report.cycles = (report.cycles or 0) + result.counters["CYCLES"]
+            for name, value in result.counters.items():
+                report.counters[name] = report.counters.get(name, 0) + value
+            _add_layer_cycles(report, result.completions(Unit.VECTOR), result.counters["CYCLES"])
+        if reference is not None:
+            report.mismatches = (report.mismatches or 0) + int(
+                np.count_nonzero(out != reference[program.output.name][index])
+            )
+        if reference is not None and inspect is not None:
+            segments = device.run(inspect.job(x)).require().segments
+            for row, layer in zip(report.layers, inspect.layers, strict=True):
+                assert layer.dump is not None
+                got = inspect.unpack(layer.dump, segments)
+                wrong = int(np.count_nonzero(got != reference[layer.dump.name][index]))
+                row.mismatches = (row.mismatches or 0) + wrong
+                report.mismatches = (report.mismatches or 0) + wrong
+        if progress is not None:
+            progress(index + 1)
+    report.seconds = time.perf_counter() - start
+    return report
+
+
+def _add_layer_cycles(report: Report, done: np.ndarray, total: int) -> None:
+    """Split a run's cycles at the layers' last vector instructions; the end goes to the last."""
+    before = 0
+    last = len(report.layers) - 1
+    for index, (row, layer) in enumerate(zip(report.layers, report.program.layers, strict=True)):
+        end = total if index == last else int(done[layer.last_vector - 1])
+        row.cycles = (row.cycles or 0) + end - before
+        before = end
