@@ -1,0 +1,227 @@
+"""The control block: registers, counters, faults, and when the machine runs or rests."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import enum, wiring
+from amaranth.lib.wiring import In, Out
+
+from .axi import AxiLite
+from .config import Config
+from .counters import COUNTERS, PLAIN, Counters
+from .dispatch import TAG_BITS
+from .isa import INSTRUCTION_BYTES, Segment, Unit
+from .ports import ERROR_BITS, PC_BITS, Fault, Segments
+from .register_file import WORD_BITS, RegisterFile
+from .registers import REGISTER_ADDR_BITS, Cause, Error
+
+#: Cycles from `kill` until the engines' `idle` is believed: what left the core meanwhile has
+#: arrived by then.
+SETTLE = 4
+
+
+class State(enum.Enum, shape=3):
+    """What the machine is doing."""
+
+    IDLE = 0
+    RUN = 1
+    HALT = 2
+    FAILED = 3
+    CLEAR = 4
+    RESET = 5
+
+
+class Control(wiring.Component):
+    """Registers, and a state machine: idle, running, halting after a fault, failed, resetting.
+
+    Cycle 0 is the one in which the write of START executes: the cycle after the later of its AW and
+    W handshakes (see ``register_file.RegisterFile``). `run` and `start` rise in cycle 1; `start` is
+    one cycle long. `finish` in cycle t ends the run: STATUS shows DONE from cycle t + 1, `run` is
+    high in cycles 1 … t, and CYCLES is t.
+
+    A fault in cycle t is latched (of several at once, the first in the list), `kill` rises and
+    `run` falls in cycle t + 1, and STATUS turns from BUSY to ERROR when the engines are idle, at
+    least SETTLE cycles later. SOFT_RESET raises `kill`, waits in the same way, and then pulses
+    `reset` for one cycle. START counts only in the idle state; neither a write to CONTROL while
+    busy nor after an error starts anything.
+
+    The watchdog's fault comes in cycle d + WATCHDOG + 1 if no instruction completed since cycle d
+    (or since START, with d = 0), with the program counter of the next instruction to dispatch.
+
+    Parameters
+    ----------
+    config
+        The machine.
+    sources
+        Number of fault inputs.
+
+    Ports
+    -----
+    bus : AxiLite, slave
+    irq : Out(1)
+        Level: a bit of IRQ_STATUS is set and enabled.
+    segments : Segments
+    base, count : Out
+        Byte address of the program and number of its instructions.
+    start, run : Out(1)
+        The core is to be held in reset while `run` is low.
+    kill, reset : Out(1)
+        To the engines.
+    idle : In(1)
+        Both engines are idle.
+    finish, tag, next_pc : In
+        From dispatch.
+    done : In(5)
+        Units that complete an instruction.
+    events : In, causes : list of In
+        See ``counters.Counters``.
+    faults : list of Fault
+    """
+
+    def __init__(self, config: Config, *, sources: int):
+        self._config = config
+        super().__init__(
+            {
+                "bus": In(AxiLite(REGISTER_ADDR_BITS)),
+                "irq": Out(1),
+                "segments": Out(Segments(config)),
+                "base": Out(config.addr_bits),
+                "count": Out(PC_BITS),
+                "start": Out(1),
+                "run": Out(1),
+                "kill": Out(1),
+                "reset": Out(1),
+                "idle": In(1),
+                "finish": In(1),
+                "tag": In(TAG_BITS),
+                "next_pc": In(PC_BITS),
+                "done": In(len(Unit)),
+                "events": In(len(PLAIN) - 1),
+                "causes": In(len(Cause)).array(len(Unit)),
+                "faults": In(Fault()).array(sources),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.registers = registers = RegisterFile(self._config)
+        m.submodules.counters = counters = Counters()
+        wiring.connect(m, wiring.flipped(self.bus), registers.bus)
+        self._windows(m, registers)
+        code, pc, failing = self._fault(m, registers)
+
+        state = Signal(State)
+        done = Signal()
+        error = Signal()
+        locked = Signal()
+        error_code = Signal(ERROR_BITS)
+        error_pc = Signal(PC_BITS)
+        tag = Signal(TAG_BITS)
+        settle = Signal(range(SETTLE + 1))
+        begin = Signal()
+        ended = Signal()
+        failed = Signal()
+        start_bit, reset_bit, lock_bit = registers.control
+        m.d.comb += [
+            registers.locked.eq(locked),
+            registers.error.eq(error_code),
+            registers.error_pc.eq(error_pc * INSTRUCTION_BYTES),
+            registers.tag.eq(tag),
+            registers.irq_status_set.eq(Cat(ended, failed)),
+            self.irq.eq((registers.irq_status & registers.irq_enable).any()),
+            counters.clear.eq(begin),
+            counters.run.eq(self.run),
+            counters.events.eq(self.events),
+        ]
+        for name in COUNTERS:
+            m.d.comb += getattr(registers, name.lower()).eq(getattr(counters, name.lower()))
+        for unit in Unit:
+            m.d.comb += counters.causes[unit].eq(self.causes[unit])
+        with m.If(lock_bit):
+            m.d.sync += locked.eq(1)
+
+        m.d.sync += [self.start.eq(begin), self.reset.eq(0)]
+        with m.If(settle != 0):
+            m.d.sync += settle.eq(settle - 1)
+        quiet = (settle == 0) & self.idle
+        with m.Switch(state):
+            with m.Case(State.IDLE), m.If(start_bit & ~reset_bit):
+                m.d.comb += begin.eq(1)
+                m.d.sync += [self.run.eq(1), done.eq(0)]
+                m.d.sync += state.eq(State.RUN)
+            with m.Case(State.RUN):
+                with m.If(failing):
+                    m.d.sync += [
+                        self.run.eq(0),
+                        self.kill.eq(1),
+                        error_code.eq(code),
+                        error_pc.eq(pc),
+                        settle.eq(SETTLE),
+                    ]
+                    m.d.sync += state.eq(State.HALT)
+                with m.Elif(self.finish):
+                    m.d.comb += ended.eq(1)
+                    m.d.sync += [self.run.eq(0), done.eq(1), tag.eq(self.tag)]
+                    m.d.sync += state.eq(State.IDLE)
+            with m.Case(State.HALT), m.If(quiet):
+                m.d.comb += failed.eq(1)
+                m.d.sync += error.eq(1)
+                m.d.sync += state.eq(State.FAILED)
+            with m.Case(State.CLEAR), m.If(quiet):
+                m.d.sync += self.reset.eq(1)
+                m.d.sync += state.eq(State.RESET)
+            with m.Case(State.RESET):
+                m.d.sync += self.kill.eq(0)
+                m.d.sync += state.eq(State.IDLE)
+        # From any state; the write that asks for it may come while a fault or END does.
+        with m.If(reset_bit):
+            m.d.comb += [ended.eq(0), failed.eq(0)]
+            m.d.sync += [
+                self.run.eq(0),
+                self.kill.eq(1),
+                self.reset.eq(0),
+                settle.eq(SETTLE),
+                done.eq(0),
+                error.eq(0),
+                error_code.eq(Error.NONE),
+                error_pc.eq(0),
+            ]
+            m.d.sync += state.eq(State.CLEAR)
+        resting = (state == State.IDLE) | (state == State.FAILED)
+        m.d.comb += registers.status.eq(Cat(~resting, done, error, locked))
+        return m
+
+    def _windows(self, m: Module, registers: RegisterFile):
+        """The program's and the segments' addresses out of their registers."""
+        high = self._config.addr_bits - WORD_BITS
+
+        def address(name: str):
+            low = getattr(registers, f"{name}_lo")
+            return Cat(low, getattr(registers, f"{name}_hi")[:high])
+
+        m.d.comb += [
+            self.base.eq(address("program")),
+            self.count.eq(registers.program_size // INSTRUCTION_BYTES),
+        ]
+        for segment in Segment:
+            name = segment.name.lower()
+            m.d.comb += [
+                self.segments.base[segment].eq(address(name)),
+                self.segments.size[segment].eq(getattr(registers, f"{name}_size")),
+            ]
+
+    def _fault(self, m: Module, registers: RegisterFile):
+        """Code, program counter and presence of a fault in this cycle; the watchdog comes last."""
+        watched = Signal(WORD_BITS)
+        barking = Signal()
+        with m.If(self.run & ~self.done.any()):
+            m.d.sync += watched.eq(watched + 1)
+        with m.Else():
+            m.d.sync += watched.eq(0)
+        m.d.comb += barking.eq((registers.watchdog != 0) & (watched >= registers.watchdog))
+        code, pc, failing = Error.WATCHDOG.value, self.next_pc, barking
+        for fault in reversed(self.faults):
+            code = Mux(fault.valid, fault.code, code)
+            pc = Mux(fault.valid, fault.pc, pc)
+            failing = failing | fault.valid
+        return code, pc, failing

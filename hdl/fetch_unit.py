@@ -1,0 +1,162 @@
+"""Instruction fetch: reads the program in order through the read engine, and hands it out."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .config import Config
+from .isa import INSTRUCTION_BITS, INSTRUCTION_BYTES
+from .ports import PC_BITS, BeatReturn, BurstRequest
+
+#: Instructions in a full fetch burst.
+FETCH_BURST = 4
+#: Instructions that the buffer holds.
+FETCH_BUFFER = 16
+
+#: What fetch hands out. `end` marks the place after the last instruction of the program.
+FETCHED = data.StructLayout({"word": INSTRUCTION_BITS, "pc": PC_BITS, "end": 1})
+
+
+class FetchUnit(wiring.Component):
+    """Fetches `count` instructions from `base`, then offers one item with `end` set for ever.
+
+    `start` comes in cycle 0. The first request is valid in cycle 1; the request of a burst of n
+    instructions is valid from the cycle after the previous one was taken, and after n places of the
+    buffer became free, whichever is later. A place is taken by a request, and is free again in the
+    cycle after its instruction was handed out.
+    An instruction whose last beat comes in cycle t is offered in cycle t + 1, and one can be taken
+    every cycle. With a 512-bit bus a beat brings two instructions.
+
+    Ports
+    -----
+    start : In(1)
+        Begin anew.
+    base : In(addr_bits)
+        Byte address of the program, a multiple of 4096; sampled at `start`.
+    count : In(PC_BITS)
+        Instructions in the program; sampled at `start`.
+    stop : In(1)
+        Ask for nothing more.
+    request : stream of BurstRequest
+        To the read engine: 4 instructions, the last burst perhaps fewer. `pc` is the first's.
+    data : BeatReturn
+        From the read engine; it reports bus errors itself.
+    o : stream of FETCHED
+    """
+
+    def __init__(self, config: Config):
+        self._config = config
+        super().__init__(
+            {
+                "start": In(1),
+                "base": In(config.addr_bits),
+                "count": In(PC_BITS),
+                "stop": In(1),
+                "request": Out(stream.Signature(BurstRequest(config))),
+                "data": In(BeatReturn(config)),
+                "o": Out(stream.Signature(FETCHED)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        free = Signal(range(FETCH_BUFFER + 1), init=FETCH_BUFFER)
+        asked = Signal(range(FETCH_BURST + 1))
+        taken = Signal()
+        active = Signal()
+
+        self._ask(m, asked)
+        level = self._buffer(m, taken)
+
+        left = Signal(PC_BITS)
+        m.d.comb += [
+            self.o.valid.eq(active & ((left == 0) | (level != 0))),
+            self.o.payload.end.eq(left == 0),
+            taken.eq(self.o.valid & self.o.ready & (left != 0)),
+            self.request.valid.eq((asked != 0) & (free >= asked)),
+        ]
+        requested = Mux(self.request.valid & self.request.ready, asked, 0)
+        with m.If(self.start):
+            m.d.sync += [
+                active.eq(1),
+                left.eq(self.count),
+                free.eq(FETCH_BUFFER),
+                self.o.payload.pc.eq(0),
+            ]
+        with m.Else():
+            m.d.sync += [
+                left.eq(left - taken),
+                free.eq(free - requested + taken),
+                self.o.payload.pc.eq(self.o.payload.pc + taken),
+            ]
+        return m
+
+    def _ask(self, m: Module, asked: Signal):
+        """Drive the request's payload; `asked` is how many instructions the next burst has."""
+        bus_bytes = self._config.bus_bytes
+        payload = self.request.payload
+        remaining = Signal(PC_BITS)
+        after = Signal(PC_BITS)
+        beats = (asked * INSTRUCTION_BYTES + bus_bytes - 1) // bus_bytes
+        m.d.comb += [
+            payload.len.eq(beats - 1),
+            after.eq(remaining - asked),
+        ]
+
+        def burst(count):
+            return Mux(count >= FETCH_BURST, FETCH_BURST, count)
+
+        with m.If(self.start):
+            m.d.sync += [
+                payload.addr.eq(self.base),
+                payload.pc.eq(0),
+                remaining.eq(self.count),
+                asked.eq(burst(self.count)),
+            ]
+        with m.Elif(self.request.valid & self.request.ready):
+            m.d.sync += [
+                payload.addr.eq(payload.addr + FETCH_BURST * INSTRUCTION_BYTES),
+                payload.pc.eq(payload.pc + FETCH_BURST),
+                remaining.eq(after),
+                asked.eq(Mux(self.stop, 0, burst(after))),
+            ]
+        with m.Elif(self.stop & ~self.request.valid):
+            m.d.sync += asked.eq(0)
+
+    def _buffer(self, m: Module, taken: Signal) -> Signal:
+        """Collect beats into instructions; returns how many are complete and not handed out."""
+        bus = self._config.bus_bits
+        width = max(bus, INSTRUCTION_BITS)
+        parts = width // bus
+        halves = width // INSTRUCTION_BITS
+        m.submodules.store = store = memory.Memory(
+            shape=width, depth=FETCH_BUFFER // halves, init=[]
+        )
+        write = store.write_port(granularity=bus)
+        read = store.read_port(domain="comb")
+        part = Signal(range(parts))
+        index = Signal(range(FETCH_BUFFER))
+        level = Signal(range(FETCH_BUFFER + 1))
+        complete = Signal()
+        m.d.comb += [
+            write.data.eq(self.data.data.replicate(parts)),
+            write.en.eq(self.data.valid << part),
+            complete.eq(self.data.valid & (part == parts - 1)),
+            read.addr.eq(index // halves),
+        ]
+        words = Array(read.data.word_select(i, INSTRUCTION_BITS) for i in range(halves))
+        m.d.comb += self.o.payload.word.eq(words[index % halves])
+        with m.If(self.start):
+            m.d.sync += [part.eq(0), write.addr.eq(0), index.eq(0), level.eq(0)]
+        with m.Else():
+            with m.If(self.data.valid):
+                m.d.sync += part.eq(part + 1)
+            with m.If(complete):
+                m.d.sync += write.addr.eq(write.addr + 1)
+            m.d.sync += [
+                index.eq(index + taken),
+                level.eq(level + Mux(complete, halves, 0) - taken),
+            ]
+        return level
