@@ -1,0 +1,250 @@
+"""What an instruction touches: the bytes, rows and entries of every memory, as affine regions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..hdl.isa import Instruction, Memory, Opcode, Segment, Unit
+
+if TYPE_CHECKING:
+    from ..hdl.config import Config
+
+#: Byte addresses of ACT in MATMUL and POOL are modulo this.
+_ADDRESS_SPACE = 1 << 20
+
+
+class RegionError(ValueError):
+    """An instruction whose addresses are not what they seem: they wrap around, or are rounded."""
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """Addresses ``rows[i] + pixels[j] + [0, run)`` of one memory.
+
+    Parameters
+    ----------
+    memory
+        "ACT", "WGT", "PAR", "ACC" or the name of a segment.
+    rows, pixels
+        int64 vectors, not empty, in ascending order.
+    run
+        Contiguous addresses at each.
+    """
+
+    memory: str
+    rows: np.ndarray
+    pixels: np.ndarray
+    run: int
+
+    @cached_property
+    def low(self) -> int:
+        """The first address."""
+        return int(self.rows[0] + self.pixels[0])
+
+    @cached_property
+    def high(self) -> int:
+        """The address after the last one."""
+        return int(self.rows[-1] + self.pixels[-1]) + self.run
+
+    @cached_property
+    def intervals(self) -> tuple[np.ndarray, np.ndarray]:
+        """First addresses and ends of the maximal contiguous stretches, ascending."""
+        starts = np.sort((self.rows[:, None] + self.pixels).reshape(-1))
+        ends = starts + self.run
+        cut = np.flatnonzero(starts[1:] > ends[:-1])
+        return starts[np.r_[0, cut + 1]], ends[np.r_[cut, ends.size - 1]]
+
+    @property
+    def injective(self) -> bool:
+        """Whether no address occurs twice."""
+        starts = np.sort((self.rows[:, None] + self.pixels).reshape(-1))
+        return bool((np.diff(starts) >= self.run).all())
+
+    def banks(self, size: int) -> int:
+        """The banks of `size` addresses that it touches, as a mask."""
+        first = (self.rows + self.pixels[0]) // size
+        last = (self.rows + self.pixels[-1] + self.run - 1) // size
+        spans = {(int(a), int(b)) for a, b in zip(first, last, strict=True)}
+        mask = 0
+        for a, b in spans:
+            mask |= (2 << b) - (1 << a)
+        return mask
+
+    def meet(self, other: Region) -> tuple[int, int] | None:
+        """The first contiguous stretch common to both, or None."""
+        if self.memory != other.memory or self.low >= other.high or other.low >= self.high:
+            return None
+        starts, ends = self.intervals
+        others, other_ends = other.intervals
+        at = np.searchsorted(other_ends, starts, side="right")
+        found = np.flatnonzero(np.append(others, np.iinfo(np.int64).max)[at] < ends)
+        if not found.size:
+            return None
+        first = found[0]
+        low = max(starts[first], others[at[first]])
+        return int(low), int(min(ends[first], other_ends[at[first]]))
+
+
+@dataclass(frozen=True)
+class Access:
+    """One unit of an instruction reads or writes a region."""
+
+    unit: Unit
+    write: bool
+    region: Region
+
+
+def accesses(instruction: Instruction, config: Config) -> list[Access]:
+    """Everything that `instruction` reads and writes.
+
+    Raises
+    ------
+    RegionError
+        An address would wrap around the end of its memory, or be rounded.
+    """
+    return {
+        Opcode.END: lambda i, c: [],
+        Opcode.LOAD: _load,
+        Opcode.STORE: _store,
+        Opcode.MATMUL: _matmul,
+        Opcode.DRAIN: _drain,
+        Opcode.POOL: _pool,
+    }[instruction.opcode](instruction, config)
+
+
+_ZERO = np.zeros(1, np.int64)
+
+
+def _steps(count: int, stride: int, start: int = 0) -> np.ndarray:
+    """`count` addresses from `start` on, `stride` apart."""
+    return start + np.arange(count, dtype=np.int64) * stride
+
+
+def _inside(region: Region, size: int) -> Region:
+    if region.high > size:
+        raise RegionError(
+            f"{region.memory} addresses {region.low} to {region.high - 1} wrap around its {size}"
+        )
+    return region
+
+
+def _remote(i: Instruction) -> Region:
+    return Region(Segment(i.segment).name, _steps(i.rows, i.dram_pitch, i.offset), _ZERO, i.length)
+
+
+def _load(i: Instruction, config: Config) -> list[Access]:
+    size = {
+        Memory.ACT: config.act_bytes,
+        Memory.WGT: config.wgt_bytes,
+        Memory.PAR: config.par_bytes,
+    }[Memory(i.memory)]
+    local = Region(Memory(i.memory).name, _steps(i.rows, i.local_pitch, i.local), _ZERO, i.length)
+    return [
+        Access(Unit.LOAD, False, _remote(i)),
+        Access(Unit.LOAD, True, _inside(local, size)),
+    ]
+
+
+def _store(i: Instruction, config: Config) -> list[Access]:
+    local = Region("ACT", _steps(i.rows, i.local_pitch, i.local), _ZERO, i.length)
+    return [
+        Access(Unit.STORE, False, _inside(local, config.act_bytes)),
+        Access(Unit.STORE, True, _remote(i)),
+    ]
+
+
+@lru_cache(maxsize=1024)
+def _window(outputs: int, stride: int, taps: int, dilation: int, first: int, size: int):
+    """Input coordinates in [0, size) that a window visits, relative to `first`, ascending."""
+    at = np.arange(outputs)[:, None] * stride + np.arange(taps) * dilation
+    at = np.unique(at)
+    return at[(at + first >= 0) & (at + first < size)].astype(np.int64)
+
+
+def _source(i: Instruction, base: int, pitches: tuple[int, int], ky, kx, dy, dx, run, config):
+    """The ACT bytes that a padded window reads, or None where it lies in padding altogether."""
+    rows = _window(i.oy, i.sy, ky, dy, i.iy0, i.height)
+    cols = _window(i.ox, i.sx, kx, dx, i.ix0, i.width)
+    if not (rows.size and cols.size):
+        return None
+    rows, cols = base + rows * pitches[0], cols * pitches[1]
+    low = rows[0] + cols[0]
+    region = Region("ACT", rows - low + low % _ADDRESS_SPACE, cols, run)
+    return _inside(region, config.act_bytes)
+
+
+@lru_cache(maxsize=1024)
+def _contiguous(rows, lanes, ky, kx, kc, row_step, pixel_step) -> bool:
+    """Whether every jump inside a tile is a multiple of the ACT width, so that none is rounded."""
+    k = np.arange(ky * kx * kc)
+    offset = k // (kx * kc) * row_step + k // kc % kx * pixel_step + k % kc
+    lane = k % rows
+    return not ((offset - offset[k - lane] - lane) % lanes).any()
+
+
+def _matmul(i: Instruction, config: Config) -> list[Access]:
+    exact = _contiguous(
+        config.rows, config.act_lanes, i.ky, i.kx, i.kc, i.dy * i.row_pitch, i.dx * i.pixel_pitch
+    )
+    if not exact:
+        raise RegionError(
+            f"kernel rows or pixels do not follow each other at multiples of {config.act_lanes} "
+            "bytes, so that lanes would read rounded addresses"
+        )
+    pitches = i.row_pitch, i.pixel_pitch
+    source = _source(i, i.act, pitches, i.ky, i.kx, i.dy, i.dx, i.kc, config)
+    tiles = -(-i.ky * i.kx * i.kc // config.rows)
+    weights = Region("WGT", _ZERO + i.wgt, _ZERO, i.blocks * tiles * config.rows)
+    weights = _inside(weights, config.wgt_rows)
+    row = config.wgt_row_bytes
+    sums = Region("ACC", _ZERO + i.acc, _ZERO, i.blocks * i.oy * i.ox)
+    out = [
+        Access(
+            Unit.WEIGHT, False, Region("WGT", weights.rows * row, _ZERO, weights.run * row)
+        ),
+        Access(Unit.MATMUL, True, _inside(sums, config.acc_depth)),
+    ]  # fmt: skip
+    if source is not None:
+        out.append(Access(Unit.MATMUL, False, source))
+    return out
+
+
+def _vector(i: Instruction, config: Config) -> list[Access]:
+    """What DRAIN and POOL have in common: parameters and destination."""
+    par = Region("PAR", _ZERO + i.par * 16, _ZERO, i.channels * 16)
+    rows, pixels = _steps(i.oy, i.dst_row, i.dst), _steps(i.ox, i.dst_pixel)
+    return [
+        Access(Unit.VECTOR, False, _inside(par, config.par_bytes)),
+        Access(
+            Unit.VECTOR,
+            True,
+            _inside(Region("ACT", rows, pixels, i.channels), config.act_bytes),
+        ),
+    ]
+
+
+def _drain(i: Instruction, config: Config) -> list[Access]:
+    blocks = _steps(-(-i.channels // config.cols), i.src_block, i.src)
+    line = _steps(i.oy, i.sy * i.src_row)[:, None] + _steps(i.ry, i.src_row)
+    rows = np.unique(blocks[:, None] + np.unique(line))
+    cols = np.unique(_steps(i.ox, i.sx)[:, None] + _steps(i.rx, 1))
+    out = _vector(i, config)
+    out.append(Access(Unit.VECTOR, False, _inside(Region("ACC", rows, cols, 1), config.acc_depth)))
+    if i.residual:
+        rows, pixels = _steps(i.oy, i.res_row, i.res), _steps(i.ox, i.res_pixel)
+        region = Region("ACT", rows, pixels, i.channels)
+        out.append(Access(Unit.VECTOR, False, _inside(region, config.act_bytes)))
+    return out
+
+
+def _pool(i: Instruction, config: Config) -> list[Access]:
+    pitches = i.src_row, i.src_pixel
+    source = _source(i, i.src, pitches, i.ry, i.rx, 1, 1, i.channels, config)
+    out = _vector(i, config)
+    if source is not None:
+        out.append(Access(Unit.VECTOR, False, source))
+    return out
