@@ -1,4 +1,4 @@
-"""From operations to steps: instructions with their memory effects, and the CONST image they load."""
+"""From operations to steps: instructions with their memory effects, and the constants they load."""
 
 from __future__ import annotations
 
