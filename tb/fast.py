@@ -1,0 +1,264 @@
+"""The fast path: the machine as compiled by Verilator, run by C++ from START to the interrupt.
+
+`fast_main.cpp` is the loop, `axi_memory.h` the memory; this module builds them into a shared
+library and calls it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ..host.device import DeviceError
+from . import cache, tools
+from .memory_model import NEVER, Options
+from .runner import BuildFailed, tail
+
+SOURCES = ("fast_main.cpp", "axi_memory.h")
+TOP = "weft"
+LIBRARY = "libweft.so"
+
+VERILATOR_FLAGS = (
+    *("--cc", "--exe", "--build", "-j", "2", "-O3", "--x-assign", "fast", "--x-initial", "unique"),
+    *("--noassert", "-Wno-fatal", "-Wno-lint", "-Wno-style", "--output-split", "20000"),
+    *("--MAKEFLAGS", "OPT_FAST=-O3 OPT_SLOW=-O1 OPT_GLOBAL=-O2"),
+)
+COMPILER_FLAGS = (
+    *("-fPIC", "-fvisibility=hidden", "-fno-semantic-interposition", "-fno-plt"),
+    *("-fno-math-errno", "-DVL_TIME_CONTEXT"),
+)
+LINKER_FLAGS = ("-shared", "-Wl,-Bsymbolic")
+
+#: Cycles that the machine may take to answer on AXI-Lite.
+REGISTER_LIMIT = 1000
+
+
+class _Event(ctypes.Structure):
+    _fields_ = [("cycle", ctypes.c_uint64), ("channel", ctypes.c_uint64), ("value", ctypes.c_uint64)]
+
+
+class _Options(ctypes.Structure):
+    _fields_ = [
+        (name, ctypes.c_uint64)
+        for name in (
+            *("latency", "stall_seed", "read_fault", "read_response", "write_fault"),
+            *("write_response", "read_beats", "write_bursts", "log_traffic"),
+        )
+    ]
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+def build(
+    verilog: str,
+    bus_bytes: int,
+    *,
+    trace: bool = False,
+    progress: Callable[[str], None] = _say,
+) -> Path:
+    """The shared library for a machine's Verilog, from the cache or built now.
+
+    Parameters
+    ----------
+    verilog
+        Text with the module ``weft``.
+    bus_bytes
+        Bytes of its AXI data bus.
+    trace
+        With FST tracing, which is slower.
+    progress
+        Told when a build starts and ends.
+
+    Raises
+    ------
+    SimulatorNotFound
+        A tool is missing.
+    BuildFailed
+        Verilator or the compiler refused it.
+    """
+    tool = tools.find_verilator()
+    here = Path(__file__).parent
+    compiler = [*COMPILER_FLAGS, f"-DWEFT_BUS_BYTES={bus_bytes}"]
+    flags = [*VERILATOR_FLAGS, *(["--trace-fst"] if trace else [])]
+    flags += ["-CFLAGS", " ".join(compiler), "-LDFLAGS", " ".join(LINKER_FLAGS)]
+    texts = [(here / name).read_text() for name in SOURCES]
+    name = cache.key(tool.identity, verilog, *texts, *flags)
+
+    def make(directory: Path) -> None:
+        progress("building the simulator with Verilator; this happens once and takes a while …")
+        for source in SOURCES:
+            shutil.copy(here / source, directory)
+        (directory / f"{TOP}.v").write_text(verilog)
+        command = [
+            *(str(tool.executable), *flags, "--prefix", "Vmodel", "--top-module", TOP),
+            *("--Mdir", str(directory / "obj"), "-o", str(directory / LIBRARY)),
+            *(str(directory / SOURCES[0]), str(directory / f"{TOP}.v")),
+        ]
+        log = directory / "build.log"
+        with log.open("w") as file:
+            done = subprocess.run(
+                command,
+                cwd=directory,
+                env=tool.variables(),
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+        if done.returncode or not (directory / LIBRARY).is_file():
+            raise BuildFailed(f"the simulator could not be built:\n{tail(log)}")
+        shutil.rmtree(directory / "obj")
+        progress("simulator built")
+
+    return cache.cached("fast", name, make) / LIBRARY
+
+
+class FastMachine:
+    """A machine and its memory in this process.
+
+    Parameters
+    ----------
+    library
+        From :func:`build`.
+    options
+        Of the memory.
+    trace
+        FST file to write (the library must be built with tracing).
+    random_state
+        Non-zero: seed of random values in all state that has no initial value.
+    """
+
+    def __init__(
+        self,
+        library: Path,
+        options: Options | None = None,
+        *,
+        trace: Path | None = None,
+        random_state: int = 0,
+    ):
+        self._lib = _load(library)
+        self._machine = self._lib.weft_create(random_state)
+        self._mapped: list[object] = []
+        if trace is not None:
+            trace.parent.mkdir(parents=True, exist_ok=True)
+            if not self._lib.weft_trace(self._machine, str(trace).encode()):
+                raise DeviceError(f"cannot write the waveform {trace}")
+        self.set_options(options or Options())
+        self.reset()
+
+    def set_options(self, options: Options) -> None:
+        """Change latency, stalls and faults of the memory; not while the machine runs."""
+        values = {name: getattr(options, name) for name, _ in _Options._fields_}
+        self._lib.weft_options(
+            self._machine, ctypes.byref(_Options(**{k: min(v, NEVER) for k, v in values.items()}))
+        )
+
+    def reset(self, cycles: int = 4) -> None:
+        """Hold the reset pin."""
+        self._lib.weft_reset(self._machine, cycles)
+
+    def map(self, *regions: tuple[int, bytearray]) -> None:
+        """Replace the memory: (base address, contents) pairs, read and written in place."""
+        self._lib.weft_unmap(self._machine)
+        self._mapped = []
+        for base, contents in regions:
+            buffer = (ctypes.c_uint8 * len(contents)).from_buffer(contents)
+            self._mapped.append(buffer)
+            self._lib.weft_map(self._machine, base, buffer, len(contents))
+
+    def write(self, address: int, value: int, *, start: bool = False) -> None:
+        """Write a register; with `start`, cycle 0 is the one after its handshake."""
+        response = self._lib.weft_write(
+            self._machine, address, value & 0xFFFFFFFF, REGISTER_LIMIT, start
+        )
+        if response:
+            what = "does not answer" if response < 0 else f"answers {response}"
+            raise DeviceError(f"the machine {what} when register 0x{address:03x} is written")
+
+    def read(self, address: int) -> int:
+        """Read a register."""
+        value = self._lib.weft_read(self._machine, address, REGISTER_LIMIT)
+        if value < 0:
+            what = "does not answer" if value == -1 else "answers with an error"
+            raise DeviceError(f"the machine {what} when register 0x{address:03x} is read")
+        return value
+
+    def run(self, limit: int) -> bool:
+        """Run until the interrupt; False if it did not come within `limit` cycles."""
+        done = self._lib.weft_run(self._machine, limit)
+        if done < 0:
+            text = self._lib.weft_violation(self._machine).decode()
+            raise DeviceError(f"the machine broke the AXI protocol: {text}")
+        return bool(done)
+
+    def idle(self, cycles: int) -> None:
+        """Let cycles pass."""
+        self._lib.weft_idle(self._machine, cycles)
+
+    @property
+    def cycle(self) -> int:
+        """Cycles since START."""
+        return self._lib.weft_cycle(self._machine)
+
+    def retired(self) -> np.ndarray:
+        """(cycle since START, unit) of each completed instruction."""
+        return self._events(self._lib.weft_retired)[:, :2].astype(np.int64)
+
+    def traffic(self) -> np.ndarray:
+        """(cycle since START, channel, value) of each handshake, if the options asked for it."""
+        return self._events(self._lib.weft_traffic)
+
+    def _events(self, function: ctypes._CFuncPtr) -> np.ndarray:
+        first = ctypes.POINTER(_Event)()
+        count = function(self._machine, ctypes.byref(first))
+        if count == 0:
+            return np.zeros((0, 3), np.uint64)
+        flat = np.ctypeslib.as_array(ctypes.cast(first, ctypes.POINTER(ctypes.c_uint64)), (count, 3))
+        return flat.copy()
+
+    def flush(self) -> None:
+        """Write what the waveform has so far."""
+        self._lib.weft_flush(self._machine)
+
+    def close(self) -> None:
+        """Free the machine and end its waveform."""
+        if self._machine:
+            self._lib.weft_destroy(self._machine)
+            self._machine = None
+        self._mapped = []
+
+
+def _load(library: Path) -> ctypes.CDLL:
+    lib = ctypes.CDLL(str(library))
+    machine, u32, u64 = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64
+    events = ctypes.POINTER(ctypes.POINTER(_Event))
+    signatures = {
+        "weft_create": (machine, ctypes.c_int),
+        "weft_destroy": (None, machine),
+        "weft_trace": (ctypes.c_int, machine, ctypes.c_char_p),
+        "weft_flush": (None, machine),
+        "weft_options": (None, machine, ctypes.POINTER(_Options)),
+        "weft_reset": (None, machine, ctypes.c_uint),
+        "weft_unmap": (None, machine),
+        "weft_map": (None, machine, u64, ctypes.c_void_p, u64),
+        "weft_write": (ctypes.c_int, machine, u32, u32, u64, ctypes.c_int),
+        "weft_read": (ctypes.c_int64, machine, u32, u64),
+        "weft_run": (ctypes.c_int, machine, u64),
+        "weft_idle": (None, machine, u64),
+        "weft_cycle": (u64, machine),
+        "weft_violation": (ctypes.c_char_p, machine),
+        "weft_retired": (u64, machine, events),
+        "weft_traffic": (u64, machine, events),
+    }
+    for name, (result, *arguments) in signatures.items():
+        function = getattr(lib, name)
+        function.restype = result
+        function.argtypes = arguments
+    return lib
