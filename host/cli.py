@@ -69,6 +69,9 @@ def run(
     data: Annotated[
         Path | None, typer.Option(help="Directory of MNIST IDX files instead of the digits.")
     ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="LeNet weights (.safetensors) instead of the embedded ones.")
+    ] = None,
     input: Annotated[
         Path | None, typer.Option(help="Input of a program: int8 .npy [N, H, W, C] or [H, W, C].")
     ] = None,
@@ -86,10 +89,11 @@ def run(
     if target == "lenet":
         if input is not None or output is not None:
             raise WeftError("--input and --output go with a program file, lenet has its own data")
-        _run_lenet(backend, load_config(config), images, latency, data, trace, json)
+        machine = load_config(config)
+        _run_lenet(backend, machine, images, latency, data, weights, trace, json)
     else:
-        if data is not None:
-            raise WeftError("--data goes with lenet; a program file takes --input")
+        if data is not None or weights is not None:
+            raise WeftError("--data and --weights go with lenet; a program file takes --input")
         _run_program(Path(target), backend, config, images, latency, input, output, trace, json)
 
 
@@ -99,6 +103,7 @@ def _run_lenet(
     images: int | None,
     latency: int,
     data: Path | None,
+    weights: Path | None,
     trace: Path | None,
     json: bool,
 ) -> None:
@@ -107,7 +112,7 @@ def _run_lenet(
     from .run import run as run_program
 
     with _status("Quantizing LeNet-5 to INT8", json):
-        network = lenet.quantized(config, data)
+        network = lenet.quantized(config, data, weights)
     with _status("Compiling", json):
         program = compiler.compile(network.graph, config)
         inspect = compiler.compile(network.graph, config, inspect=True)

