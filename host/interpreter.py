@@ -136,21 +136,22 @@ def accumulate(node: Conv, x: np.ndarray, zero_point: int) -> np.ndarray:
     width = _extent(padded.shape[2], kernel_w, node.stride[1], node.dilation[1])
     columns = np.stack(
         [
-            _slice(padded, ky * node.dilation[0], kx * node.dilation[1], height, width, node.stride)
+            _shifted(
+                padded, (ky * node.dilation[0], kx * node.dilation[1]), (height, width), node.stride
+            )
             for ky in range(kernel_h)
             for kx in range(kernel_w)
         ],
         axis=3,
     )  # [N, height, width, taps, channels]
-    weight = node.weight.reshape(out, kernel_h * kernel_w, depth).astype(np.int32)
-    batch, taps = x.shape[0], kernel_h * kernel_w
-    if node.groups == 1:
-        flat = columns.reshape(batch * height * width, taps * depth).astype(np.int32)
-        acc = flat @ weight.reshape(out, taps * depth).T
-        return acc.reshape(batch, height, width, out)
-    per = out // node.groups
-    split = columns.reshape(batch, height, width, taps, node.groups, depth).astype(np.int32)
-    acc = np.einsum("nyxtgc,gotc->nyxgo", split, weight.reshape(node.groups, per, taps, depth))
+    batch, taps, groups = x.shape[0], kernel_h * kernel_w, node.groups
+    pixels = columns.reshape(batch * height * width, taps, groups, depth).astype(np.int32)
+    weight = node.weight.reshape(groups, out // groups, taps, depth).astype(np.int32)
+    if depth == 1 and out == groups:
+        acc = np.einsum("ptg,gt->pg", pixels[..., 0], weight[:, 0, :, 0])
+    else:  # einsum's inner product is several times faster than an integer matmul
+        pixels = pixels.transpose(2, 0, 1, 3).reshape(groups, -1, taps * depth)
+        acc = np.einsum("gpk,gok->pgo", pixels, weight.reshape(groups, -1, taps * depth))
     return acc.reshape(batch, height, width, out)
 
 
@@ -165,12 +166,15 @@ def _extent(size: int, kernel: int, stride: int, dilation: int = 1) -> int:
     return (size - dilation * (kernel - 1) - 1) // stride + 1
 
 
-def _slice(
-    x: np.ndarray, top: int, left: int, height: int, width: int, stride: tuple[int, int]
+def _shifted(
+    x: np.ndarray, first: tuple[int, int], size: tuple[int, int], stride: tuple[int, int]
 ) -> np.ndarray:
-    """Every stride-th pixel from (top, left), height × width of them."""
-    sy, sx = stride
-    return x[:, top : top + (height - 1) * sy + 1 : sy, left : left + (width - 1) * sx + 1 : sx]
+    """Every stride-th pixel from `first` on, size[0] × size[1] of them."""
+    rows, columns = (
+        slice(at, at + (count - 1) * step + 1, step)
+        for at, count, step in zip(first, size, stride, strict=True)
+    )
+    return x[:, rows, columns]
 
 
 def _windows(node: Pool, padded: np.ndarray) -> np.ndarray:
@@ -179,7 +183,7 @@ def _windows(node: Pool, padded: np.ndarray) -> np.ndarray:
     width = _extent(padded.shape[2], node.kernel[1], node.stride[1])
     return np.stack(
         [
-            _slice(padded, ky, kx, height, width, node.stride)
+            _shifted(padded, (ky, kx), (height, width), node.stride)
             for ky in range(node.kernel[0])
             for kx in range(node.kernel[1])
         ]

@@ -1,0 +1,188 @@
+"""From a torch model to the integer IR: export, calibrate, quantize, lower, verify."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .errors import ModelError
+
+try:
+    import torch
+except ModuleNotFoundError as _error:
+    raise ModelError("quantizing a model needs torch: pip install 'weft[torch]'") from _error
+
+from .verify import verify
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch.export import ExportedProgram
+    from torch.fx import GraphModule
+
+    from .ir import Graph
+
+_CALIBRATION_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """What quantization made.
+
+    Parameters
+    ----------
+    graph
+        The integer graph.
+    module
+        Torch's converted graph, a float simulation of `graph`.
+    sources
+        For each tensor of `graph`, the node of `module` that quantizes it.
+    """
+
+    graph: Graph
+    module: GraphModule
+    sources: dict[str, str]
+
+
+def quantize(
+    model: torch.nn.Module,
+    calibration: np.ndarray | torch.Tensor,
+    *,
+    name: str,
+    asymmetric: bool = False,
+    multiplier_bits: int = 32,
+) -> Graph:
+    """Quantize a torch model to the integer IR.
+
+    Parameters
+    ----------
+    model
+        A model of one input and one output; it is not changed.
+    calibration
+        Real inputs that show the ranges of the activations: [N, channels, height, width] or
+        [N, features].
+    name
+        What the graph is called.
+    asymmetric
+        Whether activations get a zero point.
+    multiplier_bits
+        Width of the machine's requantization multiplier.
+
+    Raises
+    ------
+    ModelError
+        The model cannot be exported, or does not fit the calibration data.
+    UnsupportedOperator
+        The model contains an operator that the front end does not know.
+    """
+    inputs = _inputs(calibration)
+    model = copy.deepcopy(model).eval().cpu()
+    batch = {0: torch.export.Dim("batch", min=1, max=4096)}
+    example = inputs[:2] if len(inputs) > 1 else inputs.repeat_interleave(2, dim=0)
+    try:
+        with torch.no_grad():
+            program = torch.export.export(model, (example,), dynamic_shapes=(batch,))
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelError(
+            f"torch cannot export {name} for inputs of shape {list(inputs.shape[1:])}: {lines[0]}"
+        ) from error
+    return quantize_exported(
+        program, inputs, name=name, asymmetric=asymmetric, multiplier_bits=multiplier_bits
+    )
+
+
+def quantize_exported(
+    program: ExportedProgram,
+    calibration: np.ndarray | torch.Tensor,
+    *,
+    name: str,
+    asymmetric: bool = False,
+    multiplier_bits: int = 32,
+) -> Graph:
+    """As :func:`quantize`, for a program that ``torch.export.export`` made."""
+    return simulate(
+        program, calibration, name=name, asymmetric=asymmetric, multiplier_bits=multiplier_bits
+    ).graph
+
+
+def simulate(
+    program: ExportedProgram,
+    calibration: np.ndarray | torch.Tensor,
+    *,
+    name: str,
+    asymmetric: bool = False,
+    multiplier_bits: int = 32,
+) -> Quantized:
+    """As :func:`quantize_exported`, with torch's own simulation of the result beside it."""
+    if not 8 <= multiplier_bits <= 32:
+        raise ModelError(f"multiplier_bits must be 8 to 32, not {multiplier_bits}")
+    inputs = _inputs(calibration)
+    with _quiet():
+        from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+        from .canonical import canonicalize, shape
+        from .lowering import lower
+        from .quantizer import Int8Quantizer
+
+        module = program.module(check_guards=False)
+        entry = next((n for n in module.graph.nodes if n.op == "placeholder"), None)
+        canonicalize(module)
+        if tuple(inputs.shape[1:]) != shape(entry):
+            raise ModelError(
+                f"{name} takes inputs of shape {list(shape(entry))}, "
+                f"but the calibration data have {list(inputs.shape[1:])}"
+            )
+        size = entry.meta["val"].shape[0]
+        module = prepare_pt2e(module, Int8Quantizer(asymmetric=asymmetric))
+        with torch.no_grad():
+            for batch in _batches(inputs, size if isinstance(size, int) else None):
+                module(batch)
+        module = convert_pt2e(module)
+    lowered = lower(
+        module, name=name, input_shape=tuple(inputs.shape[1:]), multiplier_bits=multiplier_bits
+    )
+    verify(lowered.graph, multiplier_bits=multiplier_bits)
+    return Quantized(lowered.graph, module, lowered.sources)
+
+
+def _inputs(calibration: np.ndarray | torch.Tensor) -> torch.Tensor:
+    inputs = torch.as_tensor(np.asarray(calibration), dtype=torch.float32)
+    if inputs.ndim not in (2, 4) or 0 in inputs.shape:
+        raise ModelError(
+            "calibration data must be [N, channels, height, width] or [N, features] with N ≥ 1, "
+            f"not {list(inputs.shape)}"
+        )
+    if not torch.isfinite(inputs).all():
+        raise ModelError("calibration data contain a value that is not finite")
+    return inputs
+
+
+def _batches(inputs: torch.Tensor, size: int | None) -> Iterator[torch.Tensor]:
+    """`inputs` in batches, all of exactly `size` where the program was exported for one."""
+    for batch in inputs.split(size or _CALIBRATION_BATCH):
+        missing = (size or 0) - len(batch)
+        yield (
+            torch.cat([batch, batch[-1:].expand(missing, *batch.shape[1:])])
+            if missing > 0
+            else batch
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what torchao says about optional parts that are not installed."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(previous)

@@ -1,0 +1,205 @@
+"""The rules of the integer IR, checked from the actual numbers.
+
+Among them the proof that nothing overflows: every accumulator fits INT32 in any order of
+summation, and every requantization fits 64 bits.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..hdl.numerics import RESIDUAL_MULTIPLIER_BITS
+from .errors import VerifyError
+from .ir import Conv, Graph, Node, Pool, Requant, Tensor
+from .rescale import MAX_SHIFT
+
+_INT32 = 1 << 31
+_INT64 = 1 << 63
+
+
+def verify(graph: Graph, *, multiplier_bits: int = 32) -> None:
+    """Check `graph`.
+
+    Raises
+    ------
+    VerifyError
+        Names the first node or tensor that breaks a rule, and the rule.
+    """
+    _check_tensors(graph)
+    ready = {graph.input}
+    names: set[str] = set()
+    for node in graph.nodes:
+        if node.name in names:
+            raise VerifyError(f"{node.name}: two nodes have this name")
+        names.add(node.name)
+        sources = [node.input]
+        if isinstance(node, Conv) and node.residual is not None:
+            sources.append(node.residual.input)
+        for source in sources:
+            if source not in ready:
+                raise VerifyError(f"{node.name}: reads {source!r}, which nothing has written yet")
+        if node.output not in graph.tensors:
+            raise VerifyError(f"{node.name}: writes {node.output!r}, which is not a tensor")
+        if node.output in ready:
+            raise VerifyError(f"{node.name}: writes {node.output!r}, which is already written")
+        ready.add(node.output)
+        if isinstance(node, Conv):
+            _check_conv(graph, node, multiplier_bits)
+        else:
+            _check_pool(graph, node, multiplier_bits)
+    for name in graph.tensors:
+        if name not in ready:
+            raise VerifyError(f"{name}: no node writes this tensor")
+    if not graph.nodes or graph.output == graph.input:
+        raise VerifyError(f"{graph.name}: the graph computes nothing")
+
+
+def _check_tensors(graph: Graph) -> None:
+    for end in (graph.input, graph.output):
+        if end not in graph.tensors:
+            raise VerifyError(f"{graph.name}: {end!r} is not a tensor of the graph")
+    for name, tensor in graph.tensors.items():
+        if tensor.name != name:
+            raise VerifyError(f"{name}: the tensor under this name is called {tensor.name!r}")
+        if min(tensor.shape) < 1:
+            raise VerifyError(f"{name}: shape {list(tensor.shape)} must be positive")
+        if not (np.isfinite(tensor.scale) and tensor.scale > 0):
+            raise VerifyError(f"{name}: scale must be positive and finite, not {tensor.scale}")
+        if not -128 <= tensor.zero_point <= 127:
+            raise VerifyError(f"{name}: zero point {tensor.zero_point} does not fit INT8")
+
+
+def _check_conv(graph: Graph, node: Conv, bits: int) -> None:
+    source, target = graph.tensors[node.input], graph.tensors[node.output]
+    weight = node.weight
+    if weight.dtype != np.int8 or weight.ndim != 4:
+        raise VerifyError(f"{node.name}: weight must be int8 [out, ky, kx, in / groups]")
+    if weight.min() < -127:
+        raise VerifyError(f"{node.name}: weights must lie within ±127")
+    out, kernel_h, kernel_w, depth = weight.shape
+    if node.groups < 1 or depth * node.groups != source.channels or out % node.groups:
+        raise VerifyError(
+            f"{node.name}: {out} filters of {depth} channels in {node.groups} groups do not fit "
+            f"an input of {source.channels} channels"
+        )
+    _check_geometry(node, source, target, (kernel_h, kernel_w), node.dilation)
+    if out != target.channels:
+        raise VerifyError(f"{node.name}: {out} filters for {target.channels} output channels")
+    flat = weight.reshape(out, -1).astype(np.int64)
+    partial = np.abs(flat).sum(axis=1) * 128
+    low = np.where(flat > 0, flat * -128, flat * 127).sum(axis=1)
+    high = np.where(flat > 0, flat * 127, flat * -128).sum(axis=1)
+    _check_requant(graph, node, node.requant, bits, partial, low, high)
+
+
+def _check_pool(graph: Graph, node: Pool, bits: int) -> None:
+    source, target = graph.tensors[node.input], graph.tensors[node.output]
+    _check_geometry(node, source, target, node.kernel, (1, 1))
+    if source.channels != target.channels:
+        raise VerifyError(f"{node.name}: pools {source.channels} channels into {target.channels}")
+    if node.mode == "max":
+        if any(pad >= node.kernel[i % 2] for i, pad in enumerate(node.padding)):
+            raise VerifyError(f"{node.name}: a window lies wholly in the padding")
+        if node.requant is not None:
+            raise VerifyError(f"{node.name}: max pooling has no requantization")
+        if (source.scale, source.zero_point) != (target.scale, target.zero_point):
+            raise VerifyError(f"{node.name}: max pooling must keep scale and zero point")
+        return
+    if node.mode != "avg" or node.requant is None:
+        raise VerifyError(f"{node.name}: mode must be 'max', or 'avg' with a requantization")
+    taps = np.full(source.channels, node.kernel[0] * node.kernel[1], np.int64)
+    _check_requant(graph, node, node.requant, bits, taps * 128, taps * -128, taps * 127)
+
+
+def _check_geometry(
+    node: Node, source: Tensor, target: Tensor, kernel: tuple[int, int], dilation: tuple[int, int]
+) -> None:
+    if min(*kernel, *node.stride, *dilation) < 1 or min(node.padding) < 0:
+        raise VerifyError(f"{node.name}: kernel, stride and dilation start at 1, padding at 0")
+    for axis, what in enumerate(("height", "width")):
+        padded = source.shape[axis] + node.padding[axis] + node.padding[axis + 2]
+        reach = dilation[axis] * (kernel[axis] - 1) + 1
+        if padded < reach:
+            raise VerifyError(
+                f"{node.name}: a kernel reaching {reach} does not fit the padded {what} {padded}"
+            )
+        size = (padded - reach) // node.stride[axis] + 1
+        if size != target.shape[axis]:
+            raise VerifyError(
+                f"{node.name}: output {what} is {size}, but {node.output!r} "
+                f"has {target.shape[axis]}"
+            )
+
+
+def _check_requant(
+    graph: Graph,
+    node: Node,
+    requant: Requant,
+    bits: int,
+    partial: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+) -> None:
+    """Ranges of the numbers, and overflow for accumulators within [low, high] per channel.
+
+    `partial` bounds the magnitude of every partial sum.
+    """
+    target = graph.tensors[node.output]
+    columns = (requant.bias, requant.multiplier, requant.shift)
+    if any(column.shape != (target.channels,) for column in columns):
+        raise VerifyError(f"{node.name}: requantization must have {target.channels} channels")
+    if any(column.dtype != np.int64 for column in columns):
+        raise VerifyError(f"{node.name}: bias, multiplier and shift must be int64")
+    if requant.zero_point != target.zero_point:
+        raise VerifyError(
+            f"{node.name}: requantizes to zero point {requant.zero_point}, "
+            f"but {node.output!r} has {target.zero_point}"
+        )
+    if not -128 <= requant.low <= requant.high <= 127:
+        raise VerifyError(f"{node.name}: clamp [{requant.low}, {requant.high}] is not within INT8")
+    if requant.multiplier.min() < 0 or requant.multiplier.max() >= 1 << (bits - 1):
+        raise VerifyError(f"{node.name}: a multiplier does not fit {bits} signed bits")
+    if requant.shift.min() < 1 or requant.shift.max() > MAX_SHIFT:
+        raise VerifyError(f"{node.name}: shifts must be 1 to {MAX_SHIFT}")
+    least, most = low + requant.bias, high + requant.bias
+    bad = (partial >= _INT32) | (least < -_INT32) | (most >= _INT32)
+    bad |= (requant.bias < -_INT32) | (requant.bias >= _INT32)
+    if bad.any():
+        raise VerifyError(
+            f"{node.name}: the accumulator of channel {int(bad.argmax())} can overflow INT32"
+        )
+    term = np.zeros(target.channels, object)
+    if isinstance(node, Conv) and node.residual is not None:
+        term = _residual_bound(graph, node, requant)
+    extreme = np.maximum(np.abs(least), np.abs(most)).astype(object)
+    half = np.array([1 << (int(s) - 1) for s in requant.shift], object)
+    total = extreme * requant.multiplier.astype(object) + term + half
+    if max(total) >= _INT64:
+        raise VerifyError(
+            f"{node.name}: the requantization of channel {int(total.argmax())} can overflow 64 bits"
+        )
+
+
+def _residual_bound(graph: Graph, node: Conv, requant: Requant) -> np.ndarray:
+    """Largest magnitude of the residual's term per channel, after checking its numbers."""
+    operand = node.residual
+    source, target = graph.tensors[operand.input], graph.tensors[node.output]
+    if source.shape != target.shape:
+        raise VerifyError(
+            f"{node.name}: residual {operand.input!r} is {list(source.shape)}, "
+            f"the output {list(target.shape)}"
+        )
+    if operand.zero_point != source.zero_point:
+        raise VerifyError(f"{node.name}: the residual's zero point is not {operand.input!r}'s")
+    limit = 1 << (RESIDUAL_MULTIPLIER_BITS - 1)
+    if not -limit <= operand.multiplier < limit:
+        raise VerifyError(
+            f"{node.name}: the residual's multiplier does not fit {RESIDUAL_MULTIPLIER_BITS} bits"
+        )
+    if not 0 <= operand.shift <= requant.shift.min():
+        raise VerifyError(f"{node.name}: the residual's shift must be 0 to the smallest shift")
+    widest = max(127 - operand.zero_point, 128 + operand.zero_point)
+    return np.array(
+        [widest * abs(operand.multiplier) << (int(s) - operand.shift) for s in requant.shift],
+        object,
+    )
