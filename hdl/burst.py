@@ -1,0 +1,195 @@
+"""The burst splitter: a two-dimensional transfer becomes AXI bursts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .ports import PC_BITS, Fault
+from .registers import Error
+
+if TYPE_CHECKING:
+    from .config import Config
+
+#: AXI bursts must not cross a multiple of this many bytes.
+PAGE_BYTES = 4096
+#: Width of an end-of-row offset: a legal one has 32 bits, pitch and length add less than one more.
+_END_BITS = 34
+
+
+class Transfer(data.StructLayout):
+    """Rows of `length` bytes, `pitch` bytes apart, from `offset` in the window (`base`, `size`)."""
+
+    def __init__(self, config: Config):
+        super().__init__(
+            {
+                "base": config.addr_bits,
+                "size": 32,
+                "offset": 32,
+                "length": 20,
+                "rows": 12,
+                "pitch": 24,
+                "pc": PC_BITS,
+            }
+        )
+
+
+class Burst(data.StructLayout):
+    """A burst: address, beats minus one, instruction; whether it ends its row, its transfer."""
+
+    def __init__(self, config: Config):
+        super().__init__(
+            {"addr": config.addr_bits, "len": 8, "pc": PC_BITS, "row_end": 1, "end": 1}
+        )
+
+
+class BurstSplitter(wiring.Component):
+    """Splits transfers into bursts at `burst_beats` (counted from the row's start) and at 4 KiB.
+
+    A transfer accepted in cycle s offers its first burst in cycle s + 3. From then on it offers a
+    burst in every cycle in which the last one was taken, across rows too, and across transfers if
+    those follow early enough: the next transfer is accepted from the second cycle after the one
+    in which its predecessor's last row entered the burst stage (the same cycle as that row's first
+    burst was computed, one before it is offered at the earliest).
+
+    Three stages: the row stage holds one row's address and end, the burst stage what is left of a
+    row, and the output register one burst. Each is refilled in the cycle in which it empties.
+
+    A row whose own bytes leave the window (offset + i·pitch + length > size) yields no burst;
+    `fault` pulses when it enters the burst stage, after which nothing more is issued until reset.
+    Bursts of earlier rows are not affected.
+
+    Parameters
+    ----------
+    config
+        The machine.
+    burst_beats
+        Longest burst, a power of two of at most 4096 bytes.
+
+    Ports
+    -----
+    transfer : In(stream of Transfer)
+        `base + offset` and `pitch` are multiples of bus_bytes, `length` and `rows` at least 1;
+        `ready` depends on registers only.
+    burst : Out(stream of Burst)
+        From a register; may be held by `ready`.
+    fault : Out(Fault)
+        WINDOW.
+    """
+
+    def __init__(self, config: Config, *, burst_beats: int):
+        most = PAGE_BYTES // config.bus_bytes
+        if burst_beats < 2 or burst_beats & (burst_beats - 1) or burst_beats > min(most, 256):
+            raise ValueError(
+                f"burst_beats must be a power of two from 2 to {min(most, 256)}, "
+                f"not {burst_beats!r}"
+            )
+        self._config = config
+        self._burst_beats = burst_beats
+        super().__init__(
+            {
+                "transfer": In(stream.Signature(Transfer(config))),
+                "burst": Out(stream.Signature(Burst(config))),
+                "fault": Out(Fault()),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self._config
+        shift = (config.bus_bytes - 1).bit_length()
+        page_bits = (PAGE_BYTES // config.bus_bytes - 1).bit_length()
+        burst_bits = (self._burst_beats - 1).bit_length()
+        halt = Signal()
+
+        # Row stage: the next row to split.
+        new = self.transfer.payload
+        row_valid = Signal()
+        row_addr = Signal(config.addr_bits)
+        row_end = Signal(_END_BITS)
+        row_beats = Signal(20 - shift)
+        rows_left = Signal(12)
+        pitch = Signal(24)
+        size = Signal(32)
+        row_pc = Signal(PC_BITS)
+        load = Signal()
+        take = Signal()
+        m.d.comb += [
+            self.transfer.ready.eq(~row_valid & ~halt),
+            load.eq(self.transfer.valid & self.transfer.ready),
+        ]
+        with m.If(load):
+            m.d.sync += [
+                row_valid.eq(1),
+                row_beats.eq((new.length - 1)[shift:20]),
+                rows_left.eq(new.rows - 1),
+                pitch.eq(new.pitch),
+                size.eq(new.size),
+                row_pc.eq(new.pc),
+            ]
+        with m.Elif(take):
+            m.d.sync += [row_valid.eq(rows_left != 0), rows_left.eq(rows_left - 1)]
+        with m.If(load | take):
+            m.d.sync += [
+                row_addr.eq(Mux(load, new.base, row_addr) + Mux(load, new.offset, pitch)),
+                row_end.eq(Mux(load, new.offset, row_end) + Mux(load, new.length, pitch)),
+            ]
+
+        # Burst stage: what is left of a row.
+        valid = Signal()
+        legal = Signal()
+        addr = Signal(config.addr_bits)
+        left = Signal(20 - shift)
+        final_row = Signal()
+        pc = Signal(PC_BITS)
+        to_page = Signal(page_bits)
+        room = Signal(burst_bits)
+        last = Signal()
+        emit = Signal()
+        free = Signal()
+        m.d.comb += [
+            # Beats minus one to the page's end; beats minus one of a burst that is not the last.
+            to_page.eq(~addr[shift : shift + page_bits]),
+            room.eq(to_page[:burst_bits] | to_page[burst_bits:].any().replicate(burst_bits)),
+            last.eq(left <= room),
+            free.eq(~self.burst.valid | self.burst.ready),
+            emit.eq(valid & legal & free),
+            take.eq(row_valid & ~halt & (~valid | (emit & last))),
+            self.fault.valid.eq(valid & ~legal),
+            self.fault.code.eq(Error.WINDOW),
+            self.fault.pc.eq(pc),
+        ]
+        with m.If(take):
+            m.d.sync += [
+                valid.eq(1),
+                legal.eq(row_end <= size),
+                addr.eq(row_addr),
+                left.eq(row_beats),
+                final_row.eq(rows_left == 0),
+                pc.eq(row_pc),
+            ]
+        with m.Elif(emit):
+            m.d.sync += [
+                valid.eq(~last),
+                addr[shift:].eq(addr[shift:] + room + 1),
+                left.eq(left - room - 1),
+            ]
+        with m.If(self.fault.valid):
+            m.d.sync += [halt.eq(1), valid.eq(0)]
+
+        # Output register.
+        out = self.burst.payload
+        with m.If(emit):
+            m.d.sync += [
+                out.addr.eq(addr),
+                out.len.eq(Mux(last, left, room)),
+                out.pc.eq(pc),
+                out.row_end.eq(last),
+                out.end.eq(last & final_row),
+            ]
+        with m.If(free):
+            m.d.sync += self.burst.valid.eq(emit)
+        return m

@@ -1,0 +1,156 @@
+"""The read half of the DMA: requests of FETCH and LOAD onto one AXI read master."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.lib import data, fifo, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .axi import AxiRead, constants
+from .ports import PC_BITS, BeatReturn, BurstRequest, Fault
+from .registers import Error
+
+if TYPE_CHECKING:
+    from .config import Config
+
+#: Most read bursts that are outstanding at once.
+READ_BURSTS = 32
+_CREDIT_BITS = 15
+
+
+class ReadEngine(wiring.Component):
+    """Issues read bursts, at best one a cycle, and hands the beats to who asked.
+
+    A request is accepted in cycle c if none of its conditions fails: ARVALID is low or ARREADY
+    high; fewer than READ_BURSTS bursts are open; for LOAD also: FETCH offers nothing, and its
+    beats fit next to the open ones in `read_beats`. A burst (and all its beats) is open from the
+    cycle after its acceptance; a beat that the bus delivers in cycle r is no longer open in cycle
+    r + 2, nor is the burst whose last beat it is.
+
+    ARVALID rises in cycle c + 1, from a register. A beat that the bus delivers in cycle r is
+    returned in cycle r + 1; RREADY is always 1.
+
+    Parameters
+    ----------
+    config
+        The machine.
+
+    Ports
+    -----
+    fetch, load : In(stream of BurstRequest)
+        FETCH wins. `ready` depends on `fetch.valid`, `load.payload.len`, ARREADY and `kill`.
+    fetch_data, load_data : Out(BeatReturn)
+        Beats, in the order of each requester's bursts.
+    axi : Out(AxiRead)
+        Bus master. Valid is sticky, the payload stable.
+    error : Out(Fault)
+        READ_BUS and the request's `pc`, with every beat that came with SLVERR or DECERR.
+    kill : In(1)
+        From this cycle on no request is accepted and no beat returned, nor an error reported,
+        until `kill` is low and `idle` high. An ARVALID that is up stays until ARREADY. A pulse is
+        enough.
+    idle : Out(1)
+        No burst is open.
+    beats : Out(1)
+        A beat came (one cycle after it was on the bus).
+    """
+
+    def __init__(self, config: Config):
+        self._config = config
+        requests = stream.Signature(BurstRequest(config))
+        super().__init__(
+            {
+                "fetch": In(requests),
+                "load": In(requests),
+                "fetch_data": Out(BeatReturn(config)),
+                "load_data": Out(BeatReturn(config)),
+                "axi": Out(AxiRead(config)),
+                "error": Out(Fault()),
+                "kill": In(1),
+                "idle": Out(1),
+                "beats": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self._config
+        axi = self.axi
+        entry = data.StructLayout({"is_load": 1, "pc": PC_BITS})
+        # The output stage holds one entry; the memory behind it the other READ_BURSTS.
+        m.submodules.order = order = fifo.SyncFIFOBuffered(width=entry.size, depth=READ_BURSTS + 1)
+        pushed = Signal(entry)
+        head = data.View(entry, order.r_data)
+
+        draining = Signal()
+        silent = Signal()
+        open_bursts = Signal(range(READ_BURSTS + 1))
+        credit = Signal(signed(_CREDIT_BITS), init=config.read_beats)
+        accepting = Signal()
+        accept = Signal()
+        is_load = Signal()
+        chosen = Signal(BurstRequest(config))
+        beat = Signal()
+        beat_last = Signal()
+        beat_error = Signal()
+        beat_data = Signal(config.bus_bits)
+        closes = Signal()
+
+        m.d.comb += [
+            silent.eq(self.kill | draining),
+            accepting.eq(~silent & (~axi.arvalid | axi.arready) & (open_bursts != READ_BURSTS)),
+            is_load.eq(~self.fetch.valid),
+            self.fetch.ready.eq(accepting),
+            self.load.ready.eq(accepting & is_load & (self.load.payload.len < credit)),
+            accept.eq((self.fetch.valid & self.fetch.ready) | (self.load.valid & self.load.ready)),
+            chosen.eq(Mux(is_load, self.load.payload, self.fetch.payload)),
+            order.w_en.eq(accept),
+            pushed.is_load.eq(is_load),
+            pushed.pc.eq(chosen.pc),
+            order.w_data.eq(pushed),
+        ]
+
+        # Address channel.
+        m.d.comb += [
+            getattr(axi, name).eq(value) for name, value in constants("ar", config).items()
+        ]
+        with m.If(accept):
+            m.d.sync += [axi.arvalid.eq(1), axi.araddr.eq(chosen.addr), axi.arlen.eq(chosen.len)]
+        with m.Elif(axi.arready):
+            m.d.sync += axi.arvalid.eq(0)
+
+        # Data channel.
+        m.d.comb += [axi.rready.eq(1), closes.eq(beat & beat_last), order.r_en.eq(closes)]
+        m.d.sync += [
+            beat.eq(axi.rvalid),
+            beat_last.eq(axi.rlast),
+            beat_error.eq(axi.rresp[1]),
+            beat_data.eq(axi.rdata),
+        ]
+        for port, source in ((self.fetch_data, 0), (self.load_data, 1)):
+            m.d.comb += [
+                port.valid.eq(beat & ~silent & (head.is_load == source)),
+                port.data.eq(beat_data),
+                port.last.eq(beat_last),
+                port.error.eq(beat_error),
+            ]
+        m.d.comb += [
+            self.error.valid.eq(beat & beat_error & ~silent),
+            self.error.code.eq(Error.READ_BUS),
+            self.error.pc.eq(head.pc),
+            self.beats.eq(beat),
+        ]
+
+        # What is open.
+        m.d.sync += [
+            open_bursts.eq(open_bursts + accept - closes),
+            credit.eq(credit + beat - Mux(accept, chosen.len + 1, 0)),
+        ]
+        m.d.comb += self.idle.eq(open_bursts == 0)
+        with m.If(self.kill):
+            m.d.sync += draining.eq(1)
+        with m.Elif(self.idle):
+            m.d.sync += draining.eq(0)
+        return m

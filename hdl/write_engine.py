@@ -1,0 +1,214 @@
+"""The write half of the DMA: buffered bursts onto one AXI write master."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import data, fifo, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .axi import AxiWrite, constants
+from .ports import PC_BITS, BurstRequest, Fault
+from .registers import Error
+
+if TYPE_CHECKING:
+    from .config import Config
+
+#: Longest write burst.
+WRITE_BURST_BEATS = 16
+#: Beats that the engine buffers: two of the longest bursts.
+WRITE_BUFFER_BEATS = 32
+#: Most write bursts that are outstanding at once.
+WRITE_BURSTS = 32
+
+
+def write_burst_beats(config: Config) -> int:
+    """Longest write burst of a machine."""
+    return min(config.burst_beats, WRITE_BURST_BEATS)
+
+
+class WriteBeat(data.StructLayout):
+    """A write beat: data, byte strobes, and whether it ends its burst."""
+
+    def __init__(self, config: Config):
+        super().__init__({"data": config.bus_bits, "strobe": config.bus_bytes, "last": 1})
+
+
+class WritePort(wiring.Signature):
+    """How STORE hands bursts to the write engine, from STORE's side.
+
+    Members
+    -------
+    burst
+        Address, length and instruction, no later than the burst's first beat. `ready` is 1 as long
+        as the rule for `beat` is kept.
+    beat, beat_valid
+        The burst's beats in order, without back-pressure: at most WRITE_BUFFER_BEATS may have been
+        given (and every burst has one at least) without their `sent`.
+    sent
+        A beat left the engine (one cycle after its handshake on the bus).
+    response
+        A burst's response came (one cycle after its handshake on the bus).
+    """
+
+    def __init__(self, config: Config):
+        super().__init__(
+            {
+                "burst": Out(stream.Signature(BurstRequest(config))),
+                "beat_valid": Out(1),
+                "beat": Out(WriteBeat(config)),
+                "sent": In(1),
+                "response": In(1),
+            }
+        )
+
+
+class WriteEngine(wiring.Component):
+    """Sends each burst when all its beats are buffered.
+
+    If a burst's last beat is given in cycle p, and nothing is in the way, AWVALID rises in cycle
+    p + 2 and its first beat is on the bus in the same cycle; AW and W then proceed independently.
+    In the way of AWVALID are: the previous AWVALID without AWREADY, and WRITE_BURSTS bursts
+    without response (one that was answered in cycle b counts until b + 1). One AW and one beat a
+    cycle at best. BREADY is always 1.
+
+    Parameters
+    ----------
+    config
+        The machine.
+
+    Ports
+    -----
+    port : In(WritePort)
+        Bursts, beats and what became of them.
+    axi : Out(AxiWrite)
+        Bus master. Valid is sticky, the payload stable, no valid waits for a ready.
+    error : Out(Fault)
+        WRITE_BUS for every response SLVERR or DECERR, with the `pc` of the latest burst given
+        (STORE has one instruction in flight).
+    kill : In(1)
+        From this cycle on no AWVALID rises and what `port` gives is discarded, until `kill` is low
+        and `idle` high. Bursts whose AWVALID was up are finished with strobes 0, from the first
+        beat not yet on the bus. Their responses are not reported. A pulse is enough.
+    idle : Out(1)
+        No burst is open on the bus; after `kill` also: the buffers are empty again.
+    beats : Out(1)
+        A beat was sent (one cycle after its handshake).
+    """
+
+    def __init__(self, config: Config):
+        self._config = config
+        super().__init__(
+            {
+                "port": In(WritePort(config)),
+                "axi": Out(AxiWrite(config)),
+                "error": Out(Fault()),
+                "kill": In(1),
+                "idle": Out(1),
+                "beats": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self._config
+        axi = self.axi
+        given = self.port.burst.payload
+        request = data.StructLayout({"addr": config.addr_bits, "len": 8})
+        beat = WriteBeat(config)
+        m.submodules.bursts = bursts = fifo.SyncFIFOBuffered(
+            width=request.size, depth=WRITE_BUFFER_BEATS + 1
+        )
+        m.submodules.beats = beats = fifo.SyncFIFOBuffered(
+            width=beat.size, depth=WRITE_BUFFER_BEATS + 1
+        )
+        burst_head = data.View(request, bursts.r_data)
+        beat_head = data.View(beat, beats.r_data)
+
+        draining = Signal()
+        silent = Signal()
+        quiet = Signal()
+        whole = Signal(range(WRITE_BUFFER_BEATS + 1))  # bursts buffered, AWVALID still to rise
+        sending = Signal(range(WRITE_BUFFER_BEATS + 1))  # bursts with AWVALID risen, beats to send
+        open_bursts = Signal(range(WRITE_BURSTS + 1))
+        issue = Signal()
+        push_last = Signal()
+        sent = Signal()
+        flush = Signal()
+        mute = Signal()
+        answered = Signal()
+        failed = Signal()
+        pc = Signal(PC_BITS)
+
+        # Buffers.
+        m.d.comb += [
+            silent.eq(self.kill | draining),
+            self.port.burst.ready.eq(bursts.w_rdy),
+            bursts.w_en.eq(self.port.burst.valid & ~silent),
+            bursts.w_data.eq(given.addr | (given.len << config.addr_bits)),
+            beats.w_en.eq(self.port.beat_valid & ~silent),
+            beats.w_data.eq(self.port.beat),
+            push_last.eq(beats.w_en & self.port.beat.last),
+            # Whatever has no AWVALID yet goes, once the bursts before it are sent.
+            flush.eq(draining & (sending == 0)),
+            bursts.r_en.eq(issue | draining),
+            beats.r_en.eq(sent | flush),
+        ]
+        with m.If(self.port.burst.valid):
+            m.d.sync += pc.eq(given.pc)
+
+        # Address channel.
+        m.d.comb += [
+            getattr(axi, name).eq(value) for name, value in constants("aw", config).items()
+        ]
+        m.d.comb += issue.eq(
+            ~silent & (whole != 0) & (~axi.awvalid | axi.awready) & (open_bursts != WRITE_BURSTS)
+        )
+        with m.If(issue):
+            m.d.sync += [
+                axi.awvalid.eq(1),
+                axi.awaddr.eq(burst_head.addr),
+                axi.awlen.eq(burst_head.len),
+            ]
+        with m.Elif(axi.awready):
+            m.d.sync += axi.awvalid.eq(0)
+
+        # Data channel. `mute` changes only between beats, so that a waiting beat holds still.
+        m.d.comb += [
+            axi.wvalid.eq(beats.r_rdy & (sending != 0)),
+            axi.wdata.eq(beat_head.data),
+            axi.wstrb.eq(beat_head.strobe & (~mute).replicate(config.bus_bytes)),
+            axi.wlast.eq(beat_head.last),
+            sent.eq(axi.wvalid & axi.wready),
+        ]
+        with m.If(~axi.wvalid | axi.wready):
+            m.d.sync += mute.eq(silent)
+
+        # Responses and counts.
+        m.d.comb += axi.bready.eq(1)
+        m.d.sync += [
+            answered.eq(axi.bvalid),
+            failed.eq(axi.bvalid & axi.bresp[1]),
+            self.beats.eq(sent),
+            sending.eq(sending + issue - (sent & axi.wlast)),
+            open_bursts.eq(open_bursts + issue - answered),
+        ]
+        with m.If(silent):
+            m.d.sync += whole.eq(0)
+        with m.Else():
+            m.d.sync += whole.eq(whole + push_last - issue)
+        m.d.comb += [
+            self.port.sent.eq(self.beats),
+            self.port.response.eq(answered & ~silent),
+            self.error.valid.eq(failed & ~silent),
+            self.error.code.eq(Error.WRITE_BUS),
+            self.error.pc.eq(pc),
+            quiet.eq((beats.level == 0) & (bursts.level == 0)),
+            self.idle.eq((open_bursts == 0) & (~draining | quiet)),
+        ]
+        with m.If(self.kill):
+            m.d.sync += draining.eq(1)
+        with m.Elif(self.idle):
+            m.d.sync += draining.eq(0)
+        return m
