@@ -1,0 +1,67 @@
+"""VECTOR against NumPy and its timing function."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from weft.hdl.config import Config
+from weft.hdl.isa import Instruction, Opcode
+from weft.hdl.vector_lane import LANE_LATENCY
+from weft.hdl.vector_unit import VectorUnit
+from weft.host.timing import vector as timing
+from weft.tb.runner import simulate
+
+SMALL = {
+    "bus_bits": 64,
+    "act_bytes": 8192,
+    "act_banks": 2,
+    "wgt_bytes": 4096,
+    "acc_depth": 64,
+    "par_entries": 64,
+}
+CONFIGS = {
+    "2 of 8 columns": {"rows": 4, "cols": 8, "vector_lanes": 2, "multiplier_bits": 18},
+    "4 of 4 columns": {"rows": 8, "cols": 4, "vector_lanes": 4},
+    "8 of 16 columns": {"rows": 4, "cols": 16, "vector_lanes": 8},
+    "3 of 12 columns": {"rows": 8, "cols": 12, "vector_lanes": 3, "multiplier_bits": 24},
+    "1 of 4 columns": {"rows": 4, "cols": 4, "vector_lanes": 1, "multiplier_bits": 8},
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_equals_numpy_and_timing(name):
+    fields = {**SMALL, **CONFIGS[name]}
+    simulate(
+        VectorUnit(Config(**fields)),
+        "tests.bench_vector",
+        env={"CONFIG": json.dumps(fields), "SEED": len(name) + fields["vector_lanes"]},
+        name="vector",
+    )
+
+
+def test_icarus_agrees():
+    fields = {**SMALL, **CONFIGS["2 of 8 columns"]}
+    simulate(
+        VectorUnit(Config(**fields)),
+        "tests.bench_vector",
+        simulator="icarus",
+        env={"CONFIG": json.dumps(fields), "SEED": 7, "COUNT": 12},
+        name="vector_icarus",
+    )
+
+
+def test_durations_in_numbers():
+    """Worked examples of the contract: 8 lanes, 16 columns."""
+    config = Config()
+    plane = {"oy": 8, "ox": 8, "channels": 8}
+    assert timing.LANE_LATENCY == LANE_LATENCY
+    # 8 parameters, 64 elements, 3 + 11 of latency, the first element beside the last parameter.
+    assert timing.duration(Instruction(Opcode.DRAIN, plane), config) == 8 + 64 - 1 + 3 + 11
+    assert timing.duration(Instruction(Opcode.POOL, plane), config) == 8 + 64 - 1 + 5 + 11
+    # The second group follows without a gap.
+    wide = Instruction(Opcode.DRAIN, {**plane, "channels": 16})
+    assert timing.duration(wide, config) == 8 + 128 - 1 + 3 + 11
+    # One output a group: a group every 17 cycles.
+    vector = Instruction(Opcode.DRAIN, {"channels": 24})
+    assert timing.duration(vector, config) == 8 + 2 * 17 + 3 + 11
