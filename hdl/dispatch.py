@@ -30,7 +30,8 @@ class Dispatch(wiring.Component):
     enters those of WEIGHT and MATMUL at once. END leaves in the first cycle in which the machine is
     `empty`: with `finish` if every semaphore is zero, else with fault SEMAPHORE_LEFT. An illegal
     instruction (and the end of the program) stays and reports its fault in the first cycle in which
-    the machine is `settled`, so that everything before it has happened, and nothing of it.
+    the machine is `settled`, so that everything before it has happened, and nothing of it. After
+    either, nothing more leaves or is reported until reset.
 
     Ports
     -----
@@ -83,9 +84,12 @@ class Dispatch(wiring.Component):
         m = Module()
         word = self.i.payload.word
         opcode = word[: FORMATS[Opcode.END][0].bits]
+        over = Signal()
+        present = Signal()
         legal = Signal()
         m.d.comb += [
-            legal.eq(self.i.valid & (self.i.payload.error == Error.NONE)),
+            present.eq(self.i.valid & ~over),
+            legal.eq(present & (self.i.payload.error == Error.NONE)),
             self.tag.eq(fields_of(word, Opcode.END)["tag"]),
             self.fault.pc.eq(self.i.payload.pc),
             self.dispatched.eq(self.i.valid & self.i.ready),
@@ -93,7 +97,7 @@ class Dispatch(wiring.Component):
         is_end = Signal()
         m.d.comb += [
             is_end.eq(legal & (opcode == Opcode.END)),
-            self.ending.eq(is_end | (self.i.valid & ~legal)),
+            self.ending.eq(is_end | (present & ~legal)),
         ]
         with m.If(is_end):
             m.d.comb += [
@@ -104,7 +108,7 @@ class Dispatch(wiring.Component):
             ]
         with m.Else():
             m.d.comb += [
-                self.fault.valid.eq(self.i.valid & ~legal & self.settled),
+                self.fault.valid.eq(present & ~legal & self.settled),
                 self.fault.code.eq(self.i.payload.error),
             ]
 
@@ -132,6 +136,8 @@ class Dispatch(wiring.Component):
             ]
             with m.If(wanted):
                 m.d.comb += self.i.ready.eq(room)
+        with m.If(self.finish | self.fault.valid):
+            m.d.sync += over.eq(1)
         with m.If(self.dispatched):
             m.d.sync += self.pc.eq(self.pc + 1)
         return m

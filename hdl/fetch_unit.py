@@ -25,7 +25,7 @@ class FetchUnit(wiring.Component):
     `start` comes in cycle 0. The first request is valid in cycle 1; the request of a burst of n
     instructions is valid from the cycle after the previous one was taken, and after n places of the
     buffer became free, whichever is later. A place is taken by a request, and is free again in the
-    cycle after its instruction was handed out.
+    cycle after its instruction was handed out. With a 512-bit bus places are taken in pairs.
     An instruction whose last beat comes in cycle t is offered in cycle t + 1, and one can be taken
     every cycle. With a 512-bit bus a beat brings two instructions.
 
@@ -66,6 +66,8 @@ class FetchUnit(wiring.Component):
         asked = Signal(range(FETCH_BURST + 1))
         taken = Signal()
         active = Signal()
+        halves = max(self._config.bus_bits // INSTRUCTION_BITS, 1)
+        places = Signal(range(FETCH_BURST + 1))
 
         self._ask(m, asked)
         level = self._buffer(m, taken)
@@ -75,9 +77,10 @@ class FetchUnit(wiring.Component):
             self.o.valid.eq(active & ((left == 0) | (level != 0))),
             self.o.payload.end.eq(left == 0),
             taken.eq(self.o.valid & self.o.ready & (left != 0)),
-            self.request.valid.eq((asked != 0) & (free >= asked)),
+            places.eq((asked + halves - 1) // halves * halves),
+            self.request.valid.eq((asked != 0) & (free >= places)),
         ]
-        requested = Mux(self.request.valid & self.request.ready, asked, 0)
+        requested = Mux(self.request.valid & self.request.ready, places, 0)
         with m.If(self.start):
             m.d.sync += [
                 active.eq(1),
