@@ -131,6 +131,11 @@ def _check_ends(module: GraphModule) -> None:
         )
     if results[0].op == "placeholder":
         raise ModelError("the model returns its input, so there is nothing to run")
+    for node in module.graph.nodes:
+        if node.target == BATCH_NORM and argument(node, 5, "training"):
+            raise ModelError(
+                f"batch norm at {layer_name(node)!r} is in training mode: call eval() before export"
+            )
 
 
 def _functionalize(module: GraphModule) -> None:
@@ -319,10 +324,6 @@ def _hoist(node: Node) -> None:
 
 def _free_batch_norm(module: GraphModule, node: Node) -> None:
     """Turn a batch norm that no convolution can absorb into a depthwise 1×1 convolution."""
-    if argument(node, 5, "training"):
-        raise ModelError(
-            f"batch norm at {layer_name(node)!r} is in training mode: call eval() before export"
-        )
     source = node.args[0]
     if source.target in (CONV, LINEAR) and len(source.users) == 1:
         return

@@ -86,7 +86,7 @@ def quantize(
     batch = {0: torch.export.Dim("batch", min=1, max=4096)}
     example = inputs[:2] if len(inputs) > 1 else inputs.repeat_interleave(2, dim=0)
     try:
-        with torch.no_grad():
+        with _quiet(), torch.no_grad():
             program = torch.export.export(model, (example,), dynamic_shapes=(batch,))
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]

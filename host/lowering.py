@@ -270,8 +270,8 @@ class _Lowering:
                 0,
                 channels,
                 source=value.tensor,
-                weight=np.ones((channels, 1, 1, 1), np.int8),
-                weight_scale=np.ones(channels),
+                weight=np.full((channels, 1, 1, 1), 64, np.int8),
+                weight_scale=np.full(channels, 1 / 64),
                 bias=np.zeros(channels),
                 groups=channels,
             )

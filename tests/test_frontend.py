@@ -1,0 +1,425 @@
+"""Torch models to the integer IR: every operator, every refusal, and LeNet-5's accuracy.
+
+Each layer is compared with torch's converted graph on the same INT8 inputs: that graph computes in
+floating point, so the two may differ by one level.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from weft.host import datasets, frontend, interpreter
+from weft.host.errors import ModelError, UnsupportedOperator
+from weft.host.ir import Conv, Pool, Residual
+from weft.host.models import lenet5
+
+
+class Function(nn.Module):
+    """A model of a function over some named layers."""
+
+    def __init__(self, function, **layers: nn.Module):
+        super().__init__()
+        self.function = function
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.function(self, x)
+
+
+def conv(*args, **kwargs) -> nn.Conv2d:
+    return nn.Conv2d(*args, **kwargs)
+
+
+def trained_norm(features: int, kind=nn.BatchNorm2d) -> nn.Module:
+    """A batch norm whose statistics are not the initial ones."""
+    norm = kind(features)
+    with torch.no_grad():
+        norm.weight.uniform_(0.5, 2)
+        norm.bias.uniform_(-1, 1)
+        norm.running_mean.uniform_(-1, 1)
+        norm.running_var.uniform_(0.5, 2)
+    return norm
+
+
+def residual_block() -> nn.Module:
+    def forward(m, x):
+        y = F.relu(m.n1(m.c1(x)), inplace=True)
+        y = m.n2(m.c2(y))
+        y += m.down(x)
+        return F.relu(y, inplace=True)
+
+    return Function(
+        forward,
+        c1=conv(4, 8, 3, stride=2, padding=1, bias=False), n1=trained_norm(8),
+        c2=conv(8, 8, 3, padding=1, bias=False), n2=trained_norm(8),
+        down=nn.Sequential(conv(4, 8, 1, stride=2, bias=False), trained_norm(8)),
+    )  # fmt: skip
+
+
+def bare_add(m, x):
+    a = torch.relu(m.c1(x))
+    b = F.max_pool2d(m.c2(x), 3, 1, 1)
+    return m.c3(torch.relu(a + b) + b)
+
+
+def flatten_by(view) -> nn.Module:
+    return Function(lambda m, x: m.f(view(m.c(x))), c=conv(4, 3, 3), f=nn.Linear(300, 5))
+
+
+#: name: (model, input shape, kinds of the IR nodes in order)
+MODELS: dict[str, tuple] = {
+    "conv": (lambda: conv(4, 6, 3), (4, 9, 8), "conv"),
+    "conv stride dilation": (
+        lambda: conv(4, 6, (3, 2), stride=(2, 1), padding=(1, 2), dilation=(2, 3)), (4, 12, 12),
+        "conv",
+    ),
+    "conv groups": (lambda: conv(4, 8, 3, groups=2, padding=1), (4, 6, 6), "conv"),
+    "depthwise": (lambda: conv(4, 4, 3, groups=4, padding="same"), (4, 6, 6), "conv"),
+    "conv valid": (lambda: conv(4, 4, 3, padding="valid", bias=False), (4, 6, 6), "conv"),
+    "relu": (lambda: nn.Sequential(conv(4, 6, 3), nn.ReLU()), (4, 9, 8), "conv"),
+    "relu6": (
+        lambda: nn.Sequential(conv(4, 6, 3), nn.ReLU6(inplace=True), conv(6, 4, 1)), (4, 9, 8),
+        "conv conv",
+    ),
+    "hardtanh clamp": (
+        lambda: Function(
+            lambda m, x: torch.clamp(m.h(m.c(x)).clamp_min(-0.5), max=0.25), c=conv(4, 6, 3),
+            h=nn.Hardtanh(),
+        ), (4, 9, 8), "conv",
+    ),
+    "linear": (
+        lambda: nn.Sequential(nn.Linear(20, 16), nn.ReLU(), nn.Linear(16, 5, bias=False)), (20,),
+        "linear linear",
+    ),
+    "linear norm": (
+        lambda: nn.Sequential(nn.Linear(20, 16), trained_norm(16, nn.BatchNorm1d), nn.ReLU()),
+        (20,), "linear",
+    ),
+    "max pool": (
+        lambda: nn.Sequential(conv(4, 6, 3), nn.MaxPool2d(3, 2, padding=1)), (4, 9, 10), "conv max",
+    ),
+    "max pool ceil": (
+        lambda: nn.Sequential(conv(4, 6, 3), nn.MaxPool2d(3, 2, ceil_mode=True)), (4, 10, 9),
+        "conv max",
+    ),
+    "pool then relu": (
+        lambda: Function(
+            lambda m, x: m.d(F.relu(F.max_pool2d(m.d(m.c(x)), 2))), c=conv(4, 6, 3),
+            d=nn.Dropout2d(),
+        ), (4, 10, 10), "conv max",
+    ),
+    "average pool": (
+        lambda: nn.Sequential(conv(4, 6, 3), nn.ReLU(), nn.AvgPool2d(2)), (4, 10, 8), "conv avg",
+    ),
+    "average pool padded": (
+        lambda: nn.Sequential(nn.AvgPool2d(3, 2, padding=1), nn.ReLU()), (4, 9, 9), "avg",
+    ),
+    "average pool divisor": (
+        lambda: nn.AvgPool2d(2, divisor_override=3, ceil_mode=True), (4, 8, 8), "avg",
+    ),
+    "global average": (
+        lambda: nn.Sequential(
+            conv(4, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(), nn.Linear(6, 3)
+        ), (4, 9, 8), "conv avg linear",
+    ),
+    "mean": (
+        lambda: Function(lambda m, x: m.f(m.c(x).mean((2, 3))), c=conv(4, 6, 3), f=nn.Linear(6, 3)),
+        (4, 9, 8), "conv avg linear",
+    ),
+    "mean keepdim": (
+        lambda: Function(
+            lambda m, x: m.f(m.c(x).mean((-1, -2), keepdim=True)), c=conv(4, 6, 3), f=conv(6, 3, 1)
+        ), (4, 9, 8), "conv avg conv",
+    ),
+    "adaptive": (
+        lambda: nn.Sequential(nn.AdaptiveAvgPool2d((3, 2)), nn.AdaptiveAvgPool2d((3, 2))),
+        (4, 9, 8), "avg",
+    ),
+    "flatten": (lambda: flatten_by(lambda y: torch.flatten(y, 1)), (4, 12, 12), "conv linear"),
+    "view": (lambda: flatten_by(lambda y: y.view(y.size(0), -1)), (4, 12, 12), "conv linear"),
+    "reshape": (lambda: flatten_by(lambda y: y.reshape(-1, 300)), (4, 12, 12), "conv linear"),
+    "flatten then relu": (
+        lambda: flatten_by(lambda y: torch.relu(torch.flatten(y, 1))), (4, 12, 12), "conv linear",
+    ),
+    "flatten the input": (
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(48, 7)), (3, 4, 4), "linear",
+    ),
+    "residual": (residual_block, (4, 10, 10), "conv conv conv"),
+    "bare add": (
+        lambda: Function(bare_add, c1=conv(4, 5, 1), c2=conv(4, 5, 1), c3=conv(5, 3, 1)), (4, 6, 6),
+        "conv conv max conv conv conv",
+    ),
+    "add to itself": (
+        lambda: Function(lambda m, x: (m.c(x) + m.c(x)).relu_(), c=conv(4, 4, 1)), (4, 6, 6),
+        "conv conv",
+    ),
+    "add input": (lambda: Function(lambda m, x: x + x), (4, 6, 6), "conv"),
+    "linear residual": (
+        lambda: Function(lambda m, x: torch.relu(x + m.f(x)), f=nn.Linear(12, 12)), (12,), "linear",
+    ),
+    "norm first": (
+        lambda: nn.Sequential(trained_norm(4), nn.ReLU(), conv(4, 6, 3)), (4, 6, 6), "conv conv",
+    ),
+    "relu first": (lambda: nn.Sequential(nn.ReLU(), conv(4, 6, 3)), (4, 6, 6), "avg conv"),
+    "one channel": (lambda: nn.Sequential(conv(1, 1, 3), nn.ReLU()), (1, 5, 5), "conv"),
+}  # fmt: skip
+
+
+def record(module: torch.fx.GraphModule, x: torch.Tensor) -> dict[str, np.ndarray]:
+    """The value of every node of `module`, by name."""
+    values = {}
+
+    class Recorder(torch.fx.Interpreter):
+        def run_node(self, n):
+            result = super().run_node(n)
+            if isinstance(result, torch.Tensor):
+                values[n.name] = result.detach().numpy()
+            return result
+
+    with torch.no_grad():
+        Recorder(module).run(x)
+    return values
+
+
+def compare_layers(made: frontend.Quantized, x: torch.Tensor) -> int:
+    """Asserts that each layer differs by at most one level from torch; the levels compared."""
+    graph = made.graph
+    torchs = record(made.module, x)
+    values = {}
+    for name, source in made.sources.items():
+        value = torchs[source]
+        value = value[:, :, None, None] if value.ndim == 2 else value
+        values[name] = value.transpose(0, 2, 3, 1)
+        assert values[name].dtype == np.int8
+        assert values[name].shape[1:] == graph.tensors[name].shape
+    assert set(values) == set(graph.tensors)
+    assert np.array_equal(values[graph.input], interpreter.quantize_input(graph, x.numpy()))
+    count = 0
+    for node in graph.nodes:
+        got = interpreter.evaluate(graph, node, values).astype(int)
+        want = values[node.output].astype(int)
+        assert np.abs(got - want).max() <= 1, node.name
+        if isinstance(node, Pool) and node.mode == "max":
+            assert np.array_equal(got, want), node.name
+        assert (got != want).mean() < 0.02, node.name
+        count += got.size
+    return count
+
+
+def export(model: nn.Module, x: torch.Tensor) -> torch.export.ExportedProgram:
+    batch = {0: torch.export.Dim("batch")}
+    return torch.export.export(model.eval(), (x,), dynamic_shapes=(batch,))
+
+
+def kinds(graph) -> str:
+    return " ".join(n.kind if isinstance(n, Conv) else n.mode for n in graph.nodes)
+
+
+@pytest.mark.parametrize("asymmetric", [False, True], ids=["symmetric", "asymmetric"])
+@pytest.mark.parametrize("name", MODELS)
+def test_operator(name: str, asymmetric: bool) -> None:
+    make, size, want = MODELS[name]
+    torch.manual_seed(len(name))
+    model = make().eval()
+    x = torch.randn(32, *size) + 0.25
+    bits = 24 if asymmetric else 32
+    made = frontend.simulate(
+        export(model, x), x, name="m", asymmetric=asymmetric, multiplier_bits=bits
+    )
+    graph = made.graph
+    assert kinds(graph) == want
+    assert compare_layers(made, x) > 0
+    zero_points = {t.zero_point for t in graph.tensors.values()}
+    assert (zero_points == {0}) != asymmetric
+    for node in graph.nodes:
+        if node.requant is not None:
+            assert node.requant.multiplier.max() >> (bits - 2) == 1
+
+    got = interpreter.dequantize(
+        graph, graph.output, interpreter.run(graph, interpreter.quantize_input(graph, x.numpy()))
+    )
+    with torch.no_grad():
+        real = model(x).numpy()
+    real = real[:, :, None, None] if real.ndim == 2 else real
+    error = got.transpose(0, 3, 1, 2) - real
+    assert np.sqrt((error**2).mean()) < 0.05 * real.std()
+
+
+@pytest.fixture(scope="module")
+def digits() -> datasets.Dataset:
+    return datasets.load()
+
+
+@pytest.mark.parametrize("asymmetric", [False, True], ids=["symmetric", "asymmetric"])
+@pytest.mark.parametrize("bits", [32, 18])
+def test_lenet_accuracy(digits: datasets.Dataset, asymmetric: bool, bits: int) -> None:
+    model = lenet5()
+    with torch.no_grad():
+        real = model(torch.from_numpy(digits.images)).numpy().argmax(axis=1)
+    graph = frontend.quantize(
+        model, digits.calibration, name="lenet", asymmetric=asymmetric, multiplier_bits=bits
+    )
+    scores = interpreter.run(graph, interpreter.quantize_input(graph, digits.images))
+    integer = scores.reshape(360, 10).argmax(axis=1)
+    score, reference = ((guess == digits.labels).mean() for guess in (integer, real))
+    assert reference >= 0.99
+    assert score >= 0.985
+    assert abs(score - reference) <= 0.005
+
+
+def test_lenet_layers(digits: datasets.Dataset) -> None:
+    images = torch.from_numpy(digits.images[:64])
+    made = frontend.simulate(export(lenet5(), images), digits.calibration, name="lenet")
+    compare_layers(made, images)
+    names = " ".join(n.name for n in made.graph.nodes)
+    assert names == "conv1 pool1 conv2 pool2 fc1 fc2 fc3"
+    assert made.graph.nodes[4].weight.shape == (120, 5, 5, 16)
+    assert [n.requant.low for n in made.graph.nodes if isinstance(n, Conv)] == [0] * 4 + [-128]
+
+
+def test_quantize_leaves_the_model_alone() -> None:
+    model = nn.Sequential(conv(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout()).train()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    x = np.random.default_rng(0).normal(size=(1, 1, 5, 5))
+    graph = frontend.quantize(model, x, name="m")
+    assert kinds(graph) == "conv"
+    assert model.training
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_in_place_activation_changes_its_argument() -> None:
+    def forward(m, x):
+        y = m.c(x)
+        y.relu_()
+        return m.d(y) + y
+
+    model = Function(forward, c=conv(4, 4, 1), d=conv(4, 4, 1))
+    x = torch.randn(8, 4, 5, 5)
+    graph = frontend.quantize(model, x, name="m")
+    assert graph.nodes[0].requant.low == 0
+    assert graph.nodes[1].residual is not None
+    assert graph.nodes[1].residual.input == graph.nodes[0].output
+
+
+def test_fused_residual_takes_the_other_tensor() -> None:
+    torch.manual_seed(0)
+    graph = frontend.quantize(residual_block(), torch.randn(8, 4, 10, 10), name="m")
+    first, down, last = graph.nodes
+    assert (first.name, down.name, last.name) == ("c1", "down.0", "c2")
+    assert isinstance(last.residual, Residual)
+    assert last.residual.input == down.output
+    assert (down.requant.low, last.requant.low) == (-128, 0)
+
+
+def test_dead_channel_with_a_bias_stays_within_int32() -> None:
+    """Weights of almost nothing beside a real bias: the channel is the constant it should be."""
+    layer = conv(2, 3, 3)
+    with torch.no_grad():
+        layer.weight[0] *= 1e-12
+        layer.weight[1] = 0
+        layer.bias.copy_(torch.tensor([0.75, -0.5, 0.1]))
+    x = torch.randn(16, 2, 6, 6)
+    graph = frontend.quantize(layer, x, name="m")
+    assert np.abs(graph.nodes[0].requant.bias).max() <= 1 << 30
+    got = interpreter.run(graph, interpreter.quantize_input(graph, x.numpy()))
+    real = interpreter.dequantize(graph, graph.output, got)
+    half = graph.tensors[graph.output].scale / 2 * 1.001
+    assert np.abs(real[..., 0] - 0.75).max() <= half
+    assert np.abs(real[..., 1] + 0.5).max() <= half
+
+
+def test_static_batch_and_saved_program(tmp_path) -> None:
+    model = nn.Sequential(conv(2, 3, 3), nn.ReLU()).eval()
+    x = torch.randn(7, 2, 6, 6)
+    want = frontend.quantize(model, x, name="m")
+    path = tmp_path / "m.pt2"
+    torch.export.save(torch.export.export(model, (x[:3],)), path)
+    got = frontend.quantize_exported(torch.export.load(path), x, name="m")
+    assert got.tensors == want.tensors
+    assert np.array_equal(got.nodes[0].weight, want.nodes[0].weight)
+    assert np.array_equal(got.nodes[0].requant.multiplier, want.nodes[0].requant.multiplier)
+
+
+class Named(nn.Module):
+    def __init__(self, **layers: nn.Module):
+        super().__init__()
+        self.body = nn.Sequential()
+        for name, layer in layers.items():
+            self.body.add_module(name, layer)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body(x)
+
+
+def by(function) -> nn.Module:
+    return Function(lambda m, x: function(m.c(x)), c=conv(2, 2, 3))
+
+
+REFUSED = [
+    (Named(conv=conv(2, 2, 1), act=nn.Sigmoid()), "aten.sigmoid.default at 'body.act'"),
+    (Named(up=nn.ConvTranspose2d(2, 2, 2)), "conv_transpose2d.input at 'body.up'"),
+    (Named(pool=nn.MaxPool2d(2, dilation=2)), "'body.pool' is not supported: max pooling must not"),
+    (Named(pool=nn.AvgPool2d(3, padding=1, count_include_pad=False)), "padding must be counted"),
+    (Named(pool=nn.AvgPool2d(3, 2, ceil_mode=True)), "ceil_mode must not add windows"),
+    (Named(pool=nn.AdaptiveAvgPool2d(5)), r"the output size must divide the input size \[8, 8\]"),
+    (Named(conv=conv(2, 2, 2, padding="same")), "padding 'same' needs an odd kernel"),
+    (Named(fc=nn.Linear(8, 3)), "'body.fc' is not supported: a linear layer needs a flattened"),
+    (by(lambda y: torch.cat([y, y], 1)), "aten.cat.default at 'cat'"),
+    (by(lambda y: y + 1), "only the plain sum of two tensors"),
+    (by(lambda y: torch.add(y, torch.relu(y), alpha=2)), "only the plain sum of two tensors"),
+    (by(lambda y: y + y.mean((2, 3), keepdim=True)), "activations of the same shape"),
+    (by(lambda y: y * y), "aten.mul.Tensor at 'mul'"),
+    (by(lambda y: y.mean(1)), "only the mean over height and width"),
+    (by(lambda y: y.view(y.size(0), 4, -1)), r"only flattening to \[N, features\]"),
+    (by(lambda y: torch.softmax(y, 1)), "aten.softmax.int at 'softmax'"),
+]
+
+
+@pytest.mark.parametrize(("model", "message"), REFUSED, ids=[m for _, m in REFUSED])
+def test_unsupported_operators_are_named(model: nn.Module, message: str) -> None:
+    with pytest.raises(UnsupportedOperator, match=message):
+        frontend.quantize(model, torch.randn(4, 2, 8, 8), name="m")
+
+
+class TwoInputs(nn.Module):
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return a + b
+
+
+def test_models_and_data_that_do_not_fit() -> None:
+    x = torch.randn(4, 2, 8, 8)
+    layer = conv(2, 2, 3)
+    program = torch.export.export(TwoInputs(), (x, x))
+    with pytest.raises(ModelError, match="one tensor and return one, not 2 and 1"):
+        frontend.quantize_exported(program, x, name="m")
+    with pytest.raises(ModelError, match="returns its input"):
+        frontend.quantize(nn.Identity(), x, name="m")
+    with pytest.raises(ModelError, match="leave the flattening out"):
+        frontend.quantize(nn.Sequential(layer, nn.Flatten()), x, name="m")
+    with pytest.raises(ModelError, match=r"torch cannot export m for inputs of shape \[3, 8, 8\]"):
+        frontend.quantize(layer, torch.randn(4, 3, 8, 8), name="m")
+    with pytest.raises(ModelError, match=r"takes inputs of shape \[2, 8, 8\], but .* \[2, 9, 8\]"):
+        frontend.quantize_exported(export(layer, x), torch.randn(4, 2, 9, 8), name="m")
+    with pytest.raises(ModelError, match="calibration data must be"):
+        frontend.quantize(layer, np.zeros((0, 2, 8, 8)), name="m")
+    with pytest.raises(ModelError, match="not finite"):
+        frontend.quantize(layer, x / 0, name="m")
+    with pytest.raises(ModelError, match="multiplier_bits must be 8 to 32, not 33"):
+        frontend.quantize(layer, x, name="m", multiplier_bits=33)
+    norm = nn.Sequential(layer, nn.BatchNorm2d(2)).train()
+    with pytest.raises(ModelError, match="batch norm at '1' is in training mode"):
+        frontend.quantize_exported(torch.export.export(norm, (x,)), x, name="m")
+
+
+def test_lenet_weights_that_do_not_fit(tmp_path) -> None:
+    with pytest.raises(ModelError, match="cannot read LeNet-5 weights"):
+        lenet5(tmp_path / "none.safetensors")
+    (tmp_path / "bad").write_bytes(b"not safetensors")
+    with pytest.raises(ModelError, match="cannot read LeNet-5 weights"):
+        lenet5(tmp_path / "bad")
+    with pytest.raises(ModelError, match="does not hold LeNet-5 weights"):
+        lenet5(datasets.DIGITS)
