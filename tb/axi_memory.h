@@ -79,6 +79,7 @@ public:
     bool arready = true, awready = true, wready = true;
     bool rvalid = false, rlast = false, bvalid = false;
     unsigned rresp = OKAY, bresp = OKAY;
+    bool moved = false;  // there was a handshake in the cycle last sampled
     uint8_t rdata[BYTES] = {};
 
     Options options{1, 0, NEVER, 0, NEVER, 0, NEVER, NEVER, 0};
@@ -126,6 +127,7 @@ public:
 
     void sample(uint64_t t, const Master<BYTES>& master) {
         const uint64_t due = t + (options.latency ? options.latency : 1);
+        moved = false;
         if (rvalid && master.rready) {
             uint64_t value;
             std::memcpy(&value, rdata, sizeof value);
@@ -281,6 +283,7 @@ private:
     }
 
     void log(uint64_t t, Channel channel, uint64_t value) {
+        moved = true;
         if (options.log_traffic) traffic.push_back({t - m_origin, uint64_t(channel), value});
     }
 };

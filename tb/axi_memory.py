@@ -53,17 +53,10 @@ class AxiMemory:
         if not (self._reads or self._writes):
             raise ValueError(f"there are no pins {prefix}araddr or {prefix}awaddr")
         self._valids = [
-            pin
-            for name in ("arvalid", "awvalid", "wvalid")
-            if (pin := self._pin(name)) is not None
+            pin for name in ("arvalid", "awvalid", "wvalid") if (pin := self._pin(name)) is not None
         ]
         names = (_READ_PINS if self._reads else ()) + (_WRITE_PINS if self._writes else ())
         self._outputs = [(name, self._pin(name)) for name in names]
-        self._inputs = {
-            name: self._pin(name)
-            for channel in ("ar", "aw")
-            for name in (f"{channel}{part}" for part in ("addr", "len", "size", "burst", "id"))
-        }
         self._driven: dict[str, int] = {}
         for name in ("rid", "bid"):
             if (pin := self._pin(name)) is not None:
@@ -87,20 +80,23 @@ class AxiMemory:
             model.drive(cycles.now)
             self._drive()
             await cycles.settle()
-            master = self._master()
-            model.sample(cycles.now, master)
-            if model.idle and not model.options.stall_seed and model.quiet(master):
+            model.sample(cycles.now, self._master())
+            if model.idle and not model.options.stall_seed and self._silent:
                 await self._wake()
-                continue
             await cycles.edge()
 
     async def _wake(self) -> None:
-        """Sleep until a valid changes; then take the cycle in which it does."""
+        """Sleep until a valid changes; then take the cycle in which it does.
+
+        The outputs of an idle memory stay as they are, so the cycles between need no driving.
+        """
         await First(*(ValueChange(pin) for pin in self._valids))
-        # The outputs of an idle memory stay as they are, so this cycle needs no driving.
         await self._cycles.settle()
         self.model.sample(self._cycles.now, self._master())
-        await self._cycles.edge()
+
+    @property
+    def _silent(self) -> bool:
+        return not (self._driven.get("rvalid") or self._driven.get("bvalid"))
 
     def _drive(self) -> None:
         driven = self._driven

@@ -7,6 +7,7 @@ library and calls it.
 from __future__ import annotations
 
 import ctypes
+import re
 import shutil
 import subprocess
 import sys
@@ -40,7 +41,11 @@ REGISTER_LIMIT = 1000
 
 
 class _Event(ctypes.Structure):
-    _fields_ = [("cycle", ctypes.c_uint64), ("channel", ctypes.c_uint64), ("value", ctypes.c_uint64)]
+    _fields_ = [
+        ("cycle", ctypes.c_uint64),
+        ("channel", ctypes.c_uint64),
+        ("value", ctypes.c_uint64),
+    ]
 
 
 class _Options(ctypes.Structure):
@@ -90,7 +95,8 @@ def build(
     flags = [*VERILATOR_FLAGS, *(["--trace-fst"] if trace else [])]
     flags += ["-CFLAGS", " ".join(compiler), "-LDFLAGS", " ".join(LINKER_FLAGS)]
     texts = [(here / name).read_text() for name in SOURCES]
-    name = cache.key(tool.identity, verilog, *texts, *flags)
+    code = re.sub(r"^//.*\n", "", verilog, flags=re.MULTILINE)
+    name = cache.key(tool.identity, code, *texts, *flags)
 
     def make(directory: Path) -> None:
         progress("building the simulator with Verilator; this happens once and takes a while …")
@@ -190,9 +196,13 @@ class FastMachine:
             raise DeviceError(f"the machine {what} when register 0x{address:03x} is read")
         return value
 
-    def run(self, limit: int) -> bool:
-        """Run until the interrupt; False if it did not come within `limit` cycles."""
-        done = self._lib.weft_run(self._machine, limit)
+    def run(self, limit: int, patience: int = NEVER) -> bool:
+        """Run until the interrupt.
+
+        False if it did not come within `limit` cycles, or if nothing happened for `patience`: no
+        handshake on the memory bus, no completed instruction.
+        """
+        done = self._lib.weft_run(self._machine, limit, patience)
         if done < 0:
             text = self._lib.weft_violation(self._machine).decode()
             raise DeviceError(f"the machine broke the AXI protocol: {text}")
@@ -220,7 +230,9 @@ class FastMachine:
         count = function(self._machine, ctypes.byref(first))
         if count == 0:
             return np.zeros((0, 3), np.uint64)
-        flat = np.ctypeslib.as_array(ctypes.cast(first, ctypes.POINTER(ctypes.c_uint64)), (count, 3))
+        flat = np.ctypeslib.as_array(
+            ctypes.cast(first, ctypes.POINTER(ctypes.c_uint64)), (count, 3)
+        )
         return flat.copy()
 
     def flush(self) -> None:
@@ -250,7 +262,7 @@ def _load(library: Path) -> ctypes.CDLL:
         "weft_map": (None, machine, u64, ctypes.c_void_p, u64),
         "weft_write": (ctypes.c_int, machine, u32, u32, u64, ctypes.c_int),
         "weft_read": (ctypes.c_int64, machine, u32, u64),
-        "weft_run": (ctypes.c_int, machine, u64),
+        "weft_run": (ctypes.c_int, machine, u64, u64),
         "weft_idle": (None, machine, u64),
         "weft_cycle": (u64, machine),
         "weft_violation": (ctypes.c_char_p, machine),

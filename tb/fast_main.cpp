@@ -125,14 +125,17 @@ public:
         return -1;
     }
 
-    // Runs until the interrupt (1), `limit` cycles (0) or a breach of the protocol (-1).
-    int run(uint64_t limit) {
+    // Runs until the interrupt (1), `limit` cycles, `patience` cycles without a handshake on the
+    // bus or a completed instruction (0), or a breach of the protocol (-1).
+    int run(uint64_t limit, uint64_t patience) {
+        m_active = cycle;
         for (const uint64_t end = cycle + limit; cycle < end;) {
             settle();
             const bool interrupt = m_model->irq;
             finish();
-            if (interrupt) return memory.violation.empty() ? 1 : -1;
             if (!memory.violation.empty()) return -1;
+            if (interrupt) return 1;
+            if (cycle - m_active > patience) return 0;
         }
         return 0;
     }
@@ -199,6 +202,7 @@ private:
         if (MEMORY) {
             sample();
             if (unsigned units = pins.retire) {
+                m_active = cycle;
                 for (unsigned unit = 0; units; ++unit, units >>= 1) {
                     if (units & 1) retired.push_back({cycle - origin, unit, 0});
                 }
@@ -231,8 +235,10 @@ private:
             m_master.w.last = pins.m_axi_wlast;
         }
         memory.sample(cycle, m_master);
+        if (memory.moved) m_active = cycle;
     }
 
+    uint64_t m_active = 0;
     weft::Master<BYTES> m_master{};
 };
 
@@ -268,7 +274,9 @@ WEFT_API int64_t weft_read(Machine* m, uint32_t address, uint64_t limit) {
     return m->read(address, limit);
 }
 
-WEFT_API int weft_run(Machine* m, uint64_t limit) { return m->run(limit); }
+WEFT_API int weft_run(Machine* m, uint64_t limit, uint64_t patience) {
+    return m->run(limit, patience);
+}
 
 WEFT_API void weft_idle(Machine* m, uint64_t cycles) { m->idle(cycles); }
 

@@ -119,6 +119,8 @@ class AxiMemoryModel:
     traffic
         (cycle since origin, channel, value) of each handshake, if the options ask for it; value is
         the address, the low 64 bits of the data, or the write response.
+    moved
+        Cycle of the latest handshake.
     """
 
     def __init__(self, bus_bytes: int, options: Options | None = None):
@@ -126,6 +128,7 @@ class AxiMemoryModel:
         self.options = options or Options()
         self.regions: list[tuple[int, bytearray]] = []
         self.traffic: list[tuple[int, int, int]] = []
+        self.moved = -1
         self.arready = self.awready = self.wready = 1
         self.rvalid = self.bvalid = 0
         self.rdata = self.rresp = self.rlast = self.bresp = 0
@@ -285,5 +288,6 @@ class AxiMemoryModel:
         raise ProtocolError(f"{channel.name}, cycle {t - self._origin}: {what}")
 
     def _log(self, t: int, channel: Channel, value: int) -> None:
+        self.moved = t
         if self.options.log_traffic:
             self.traffic.append((t - self._origin, int(channel), int(value)))

@@ -109,6 +109,8 @@ def simulate(
         arguments["test_args"] = ["--trace-file", str(waves.absolute())]
     elif waves is not None:
         arguments["plusargs"] = [f"+dumpfile_path={waves.absolute()}"]
+    if waves is not None:
+        waves.absolute().parent.mkdir(parents=True, exist_ok=True)
     crash = ""
     with _process_environment(tool):
         try:

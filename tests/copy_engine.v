@@ -2,7 +2,8 @@
 // memory models and devices that needs no accelerator. Names in @...@ are filled in by the test.
 //
 // Reads run up to four bursts ahead, RREADY falls when the FIFO is full, write data may overtake
-// its address. Unit 0 retires with each read burst, unit 4 with each write response.
+// its address. Unit 0 retires with each read burst, unit 4 with each write response. A number in
+// WATCHDOG makes it break one rule of the bus protocol.
 
 module weft #(
     parameter BITS = @BUS_BITS@
@@ -68,6 +69,7 @@ module weft #(
     // Registers.
     reg [31:0] src, dst, bytes, enable, status, cycles, read_beats, write_beats;
     reg        start, run, done, failed;
+    reg [3:0]  breach;
     reg [7:0]  error;
     reg [1:0]  pending;
     wire       write = s_axil_awvalid & s_axil_wvalid & ~s_axil_bvalid;
@@ -94,8 +96,8 @@ module weft #(
     reg [4:0]  level;
     reg [3:0]  head, tail;
 
-    assign m_axi_arid    = 1'b0;
-    assign m_axi_araddr  = ar_addr;
+    assign m_axi_arid    = breach == 6;
+    assign m_axi_araddr  = ar_addr ^ (breach == 8 & cycles[0] ? BYTES : 0);
     assign m_axi_arlen   = ar_now[7:0] - 8'd1;
     assign m_axi_arsize  = SIZE;
     assign m_axi_arburst = 2'b01;
@@ -104,12 +106,12 @@ module weft #(
     assign m_axi_awid    = 1'b0;
     assign m_axi_awaddr  = aw_addr;
     assign m_axi_awlen   = aw_now[7:0] - 8'd1;
-    assign m_axi_awsize  = SIZE;
-    assign m_axi_awburst = 2'b01;
-    assign m_axi_awvalid = run & aw_left != 0;
+    assign m_axi_awsize  = breach == 4 ? 0 : SIZE;
+    assign m_axi_awburst = breach == 5 ? 2'b10 : 2'b01;
+    assign m_axi_awvalid = run & aw_left != 0 & (breach != 7 | cycles[0]);
     assign m_axi_wdata   = fifo[tail];
-    assign m_axi_wstrb   = {BYTES{1'b1}} @STROBE@;
-    assign m_axi_wlast   = w_count == BURST - 1 | w_left == 1;
+    assign m_axi_wstrb   = {BYTES{1'b1}};
+    assign m_axi_wlast   = w_count == (breach == 1 ? BURST - 2 : BURST - 1) | w_left == 1;
     assign m_axi_wvalid  = run & w_left != 0 & level != 0;
     assign m_axi_bready  = run;
 
@@ -129,6 +131,7 @@ module weft #(
                 10'h020: start <= s_axil_wdata[0];
                 10'h030: pending <= pending & ~s_axil_wdata[1:0];
                 10'h034: enable <= s_axil_wdata;
+                10'h03c: breach <= s_axil_wdata[3:0];
                 10'h060: src <= s_axil_wdata;
                 10'h068: bytes <= s_axil_wdata;
                 10'h080: dst <= s_axil_wdata;
@@ -159,7 +162,7 @@ module weft #(
             done <= 1'b0;
             failed <= 1'b0;
             error <= 8'd0;
-            ar_addr <= src;
+            ar_addr <= breach == 2 ? src + 4096 - 2 * BYTES : breach == 3 ? src + 1 : src;
             aw_addr <= dst;
             ar_left <= beats;
             aw_left <= beats;

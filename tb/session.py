@@ -1,0 +1,104 @@
+"""What every simulated device does with a job: place it, set registers, collect the result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..hdl.isa import Segment
+from ..hdl.registers import ID_VALUE, REGISTERS, VERSION_VALUE, Error
+from ..host.device import DeviceError, Job, Result
+
+if TYPE_CHECKING:
+    from ..hdl.config import Config
+
+PAGE = 4096
+START = 1
+SOFT_RESET = 2
+IDENTITY = ("ID", "VERSION", "CONFIG_LO", "CONFIG_HI")
+STATE = ("STATUS", "ERROR", "ERROR_PC", "TAG", "IRQ_STATUS")
+#: Registers that count, by name.
+COUNTERS = tuple(name for name, register in REGISTERS.items() if register.address >= 0x100)
+#: Bit of STATUS while the machine is working.
+BUSY = 1
+
+
+@dataclass
+class Session:
+    """A job made ready: memory contents by address, and the registers to write before START."""
+
+    job: Job
+    regions: list[tuple[int, bytearray]]
+    setup: list[tuple[str, int]]
+    windows: list[bytearray]
+    values: dict[str, int] = field(default_factory=dict)
+
+    def result(self, retired: np.ndarray) -> Result:
+        """The result, once `values` holds the registers STATE and COUNTERS and memory is final."""
+        return Result(
+            error=Error(self.values["ERROR"]),
+            error_pc=self.values["ERROR_PC"],
+            tag=self.values["TAG"],
+            segments=tuple(
+                bytes(window[: len(before)])
+                for window, before in zip(self.windows, self.job.segments, strict=True)
+            ),
+            counters={name: self.values[name] for name in COUNTERS},
+            retired=retired,
+        )
+
+
+def prepare(config: Config, job: Job, *, watchdog: int = 0) -> Session:
+    """Place the program and the windows of `job` in memory, each on pages of its own.
+
+    The upper half of the address space is used, so that high address words matter; between the
+    windows lies a page that does not exist.
+    """
+    address = 1 << (config.addr_bits - 1)
+    regions: list[tuple[int, bytearray]] = []
+    setup: list[tuple[str, int]] = []
+    contents = [bytearray(part) for part in (job.code, *job.segments)]
+    names = ["PROGRAM", *(segment.name for segment in Segment)]
+    for name, part in zip(names, contents, strict=True):
+        size = len(part)
+        part.extend(bytes(-size % PAGE))
+        setup += [
+            (f"{name}_LO", address & 0xFFFFFFFF),
+            (f"{name}_HI", address >> 32),
+            (f"{name}_SIZE", size),
+        ]
+        if part:
+            regions.append((address, part))
+        address += len(part) + PAGE
+    if address > 1 << config.addr_bits:
+        raise DeviceError(
+            f"the program and its windows do not fit half of {config.addr_bits} address bits"
+        )
+    setup += [("WATCHDOG", watchdog), ("IRQ_ENABLE", 3)]
+    return Session(job, regions, setup, contents[1:])
+
+
+def check_identity(config: Config, values: dict[str, int]) -> None:
+    """Refuse a machine that is not `config`'s; `values` holds the registers IDENTITY."""
+    if values["ID"] != ID_VALUE:
+        raise DeviceError(f"this is not Weft: its ID register reads 0x{values['ID']:08x}")
+    if values["VERSION"] >> 16 != VERSION_VALUE >> 16:
+        raise DeviceError(
+            f"the machine has register map version {values['VERSION'] >> 16}, "
+            f"this software needs {VERSION_VALUE >> 16}"
+        )
+    fingerprint = values["CONFIG_HI"] << 32 | values["CONFIG_LO"]
+    if fingerprint != config.fingerprint:
+        raise DeviceError(
+            f"the machine has configuration {fingerprint:016x}, "
+            f"but {config.name!r} is {config.fingerprint:016x}: export its Verilog again"
+        )
+
+
+def silent(cycles: int) -> DeviceError:
+    """The error for a machine that never ended."""
+    return DeviceError(
+        f"the machine did not end: it stopped making progress, or {cycles} cycles passed"
+    )

@@ -1,0 +1,198 @@
+"""Devices, on a machine that only copies: placement, refusals, faults, both simulators alike."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from weft.hdl.axi import Response
+from weft.hdl.config import PRESETS, Config
+from weft.hdl.registers import Error
+from weft.host.device import DeviceError, Job
+from weft.tb.devices import IcarusDevice, VerilatorDevice
+from weft.tb.memory_model import Options
+
+from .conftest import copy_engine
+
+DEVICES = {"verilator": VerilatorDevice, "icarus": IcarusDevice}
+#: Address and AXI-Lite write take one cycle each; a burst of 8 beats at latency L starts in
+#: cycle 1, its first beat comes in cycle 1 + L, and is written in the next.
+BURST = 8
+
+
+def copy_job(config: Config, beats: int, seed: int = 1) -> Job:
+    """Copy so many beats of random bytes."""
+    source = random.Random(seed).randbytes(beats * config.bus_bytes)
+    return Job(code=bytes(32), segments=(source, b"input", bytes(len(source)), b""))
+
+
+@pytest.fixture(params=list(DEVICES))
+def open_copy(request, small):
+    """Opens the copying machine on either device; closes what it opened."""
+    opened = []
+
+    def open_one(config: Config = small, **options):
+        options = {"verilog": copy_engine(config), "patience": 3000, **options}
+        opened.append(DEVICES[request.param](config, **options))
+        return opened[-1]
+
+    yield open_one
+    for device in opened:
+        device.close()
+
+
+def test_copies_and_counts_exactly(open_copy, small):
+    """One burst: address in cycle 1, data from 1 + L, the response L after the last write."""
+    latency = 20
+    result = open_copy(latency=latency).run(copy_job(small, BURST)).require()
+    last_read = 1 + latency + BURST - 1
+    last_write = last_read + 1
+    assert result.segments[2] == result.segments[0]
+    assert result.segments[1] == b"input"
+    assert result.segments[3] == b""
+    assert result.tag == 0xAB
+    assert result.counters["CYCLES"] == last_write + latency
+    assert result.counters["READ_BEATS"] == result.counters["WRITE_BEATS"] == BURST
+    # The engine's retire pins are registered.
+    assert result.retired.tolist() == [[last_read + 1, 0], [last_write + latency + 1, 4]]
+
+
+def test_latency_zero_means_one(open_copy, small):
+    job = copy_job(small, 20)
+    zero, one = (open_copy(latency=n).run(job).counters["CYCLES"] for n in (0, 1))
+    assert zero == one == 1 + 1 + 20 - 1 + 1 + 1
+
+
+def test_runs_again_on_the_same_device(open_copy, small):
+    device = open_copy(latency=5)
+    first, second = (device.run(copy_job(small, 30, seed)) for seed in (1, 2))
+    assert first.segments[2] != second.segments[2]
+    assert second.segments[2] == second.segments[0]
+    assert np.array_equal(first.retired, second.retired)
+
+
+@pytest.mark.parametrize(
+    ("memory", "error"),
+    [
+        (Options(read_fault=3), Error.READ_BUS),
+        (Options(read_fault=29, read_response=Response.DECERR), Error.READ_BUS),
+        (Options(write_fault=2), Error.WRITE_BUS),
+    ],
+)
+def test_reports_bus_errors(open_copy, small, memory, error):
+    device = open_copy(memory=memory)
+    assert device.run(copy_job(small, 30)).error == error
+    with pytest.raises(DeviceError, match=f"stopped with {error.name}"):
+        device.run(copy_job(small, 30)).require()
+
+
+@pytest.mark.parametrize("memory", [Options(read_beats=11), Options(write_bursts=1)])
+def test_gives_up_when_responses_are_withheld(open_copy, small, memory):
+    device = open_copy(memory=memory)
+    with pytest.raises(DeviceError, match="did not end"):
+        device.run(copy_job(small, 30))
+    device.memory = Options()
+    assert device.run(copy_job(small, 30)).require().counters["READ_BEATS"] == 30
+
+
+def test_gives_up_at_the_cycle_limit(open_copy, small):
+    with pytest.raises(DeviceError, match="did not end"):
+        open_copy(limit=100).run(copy_job(small, 1000))
+
+
+def test_refuses_another_configuration(small):
+    for device in (VerilatorDevice, IcarusDevice):
+        with pytest.raises(DeviceError, match=r"has configuration .* export its Verilog again"):
+            device(PRESETS["tiny"], verilog=copy_engine(small)).run(copy_job(small, 1))
+
+
+def test_refuses_another_machine(small):
+    text = copy_engine(small).replace("54464557", "00000007")
+    for device in (VerilatorDevice, IcarusDevice):
+        with pytest.raises(DeviceError, match="not Weft: its ID register reads 0x00000007"):
+            device(small, verilog=text).run(copy_job(small, 1))
+
+
+@pytest.mark.parametrize("stalls", [0, 1, 2, 3])
+@pytest.mark.parametrize("preset", ["small", "default"])
+def test_both_devices_agree_cycle_by_cycle(preset, stalls):
+    """Same handshakes in the same cycles, same memory, with and without random stalls."""
+    config = PRESETS[preset]
+    job = copy_job(config, 200, seed=stalls)
+    seen = []
+    for device_class in DEVICES.values():
+        device = device_class(
+            config,
+            latency=7,
+            stalls=stalls,
+            memory=Options(log_traffic=True),
+            verilog=copy_engine(config),
+        )
+        result = device.run(job).require()
+        seen.append((result, device.traffic))
+        device.close()
+    (fast, fast_traffic), (slow, slow_traffic) = seen
+    assert fast.segments == slow.segments
+    assert fast.segments[2] == job.segments[0]
+    assert fast.counters == slow.counters
+    assert np.array_equal(fast.retired, slow.retired)
+    assert len(fast_traffic) == 25 + 200 + 25 + 200 + 25
+    assert np.array_equal(fast_traffic, slow_traffic)
+
+
+def test_stalls_differ_by_seed_and_repeat(small):
+    device = VerilatorDevice(small, verilog=copy_engine(small), stalls=1)
+    job = copy_job(small, 300)
+    cycles = []
+    for seed in (1, 1, 2):
+        device.memory = Options(stall_seed=seed)
+        cycles.append(device.run(job).require().counters["CYCLES"])
+    device.close()
+    assert cycles[0] == cycles[1] != cycles[2]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_writes_a_waveform(device, small, tmp_path):
+    trace = tmp_path / "deep" / "run.fst"
+    opened = DEVICES[device](small, verilog=copy_engine(small), trace=trace)
+    opened.run(copy_job(small, 10)).require()
+    opened.close()
+    assert trace.stat().st_size > 500
+
+
+#: A seed with which both address channels stall early.
+STALLS = 1
+
+BREACHES = (
+    "WLAST is not",
+    "burst crosses",
+    "not a multiple of the bus",
+    "size is not",
+    "not INCR",
+    "ID is not 0",
+    "valid fell",
+    "payload changed",
+)
+
+
+@pytest.mark.parametrize("breach", BREACHES)
+def test_catches_breaches_of_the_protocol(breach, small):
+    """The copying machine breaks the rule whose number is in WATCHDOG."""
+    number = BREACHES.index(breach) + 1
+    device = VerilatorDevice(small, verilog=copy_engine(small), stalls=STALLS, watchdog=number)
+    with pytest.raises(DeviceError, match=f"broke the AXI protocol: .*{breach}"):
+        device.run(copy_job(small, 100))
+    device.close()
+
+
+def test_both_devices_report_the_same_breach(small):
+    texts = []
+    for device_class in DEVICES.values():
+        device = device_class(small, verilog=copy_engine(small), stalls=STALLS, watchdog=8)
+        with pytest.raises(DeviceError) as caught:
+            device.run(copy_job(small, 100))
+        texts.append(str(caught.value))
+        device.close()
+    assert texts[0] == texts[1]
+    assert "AR, cycle" in texts[0]
