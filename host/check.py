@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 
     from ..hdl.config import Config
 
-#: Instructions that may sit between dispatch and a unit beside those in its queue.
-_IN_FLIGHT = 2
-
 Semaphore = tuple[Unit, Unit, int]
 #: Per unit, how many of its instructions are known to have completed.
 Clock = tuple[int, ...]
@@ -82,7 +79,7 @@ def check(code: bytes, config: Config, sizes: Sequence[int]) -> None:
             touched = accesses(instruction, config)
         except RegionError as error:
             raise CheckError(f"{_name(index, instruction)}: {error}", index) from error
-        _check_transfer(index, instruction, config, sizes)
+        _check_transfer(index, instruction, sizes)
         _check_overlap(index, instruction, touched)
         clocks = order.add(index, instruction)
         for access in touched:
@@ -114,12 +111,11 @@ def _name(index: int, instruction: Instruction) -> str:
     return f"instruction {index} ({instruction.opcode.name})"
 
 
-def _check_transfer(index: int, i: Instruction, config: Config, sizes: Sequence[int]) -> None:
-    """Bursts move whole beats, all of which must lie in the segment."""
+def _check_transfer(index: int, i: Instruction, sizes: Sequence[int]) -> None:
+    """Every row must lie in its segment."""
     if i.opcode not in (Opcode.LOAD, Opcode.STORE):
         return
-    bus = config.bus_bytes
-    end = i.offset + (i.rows - 1) * i.dram_pitch + -(-i.length // bus) * bus
+    end = i.offset + (i.rows - 1) * i.dram_pitch + i.length
     if end > sizes[i.segment]:
         raise CheckError(
             f"{_name(index, i)} ends at byte {end} of {Segment(i.segment).name}, "
@@ -216,8 +212,7 @@ class _Order:
         """
         self._tokens[key].append(clock)
         consumer = key[1]
-        held = self._config.queue_depth + _IN_FLIGHT
-        started = max(clock[consumer], self._count[consumer] - held)
+        started = max(clock[consumer], self._count[consumer] - self._config.queue_depth)
         taken = bisect_right(self._waits[key], started)
         if len(self._tokens[key]) - taken > SEMAPHORE_MAX:
             raise CheckError(

@@ -126,8 +126,8 @@ class Semaphores:
 class GoldenMachine:
     """A whole accelerator in NumPy.
 
-    An instruction that traps here writes nothing; hardware may have moved the bursts before the
-    one that trapped. Within one DRAIN or POOL every read comes before every write; the checker
+    An instruction that traps here writes nothing; hardware may have moved the rows before the one
+    that trapped. Within one DRAIN or POOL every read comes before every write; the checker
     refuses programs in which that could be told from hardware's overlap.
 
     Parameters
@@ -221,14 +221,10 @@ class GoldenMachine:
     # -- transfers -----------------------------------------------------------------------------
 
     def _rows(self, i: Instruction, memory: int) -> tuple[np.ndarray, np.ndarray]:
-        """Byte addresses [rows, 1] of the rows on chip and in the segment; traps with WINDOW.
-
-        A burst moves whole beats, and it is their bytes that must lie inside the segment.
-        """
+        """Byte addresses [rows, 1] of the rows on chip and in the segment; traps with WINDOW."""
         row = np.arange(i.rows, dtype=np.int64)[:, None]
         remote = i.offset + row * i.dram_pitch
-        beats = -(-i.length // self.config.bus_bytes)
-        if remote[-1, 0] + beats * self.config.bus_bytes > self._segments[i.segment].size:
+        if remote[-1, 0] + i.length > self._segments[i.segment].size:
             raise Trap(Error.WINDOW)
         return (i.local + row * i.local_pitch) % self._flat(memory).size, remote
 
@@ -328,7 +324,7 @@ class GoldenMachine:
         config = self.config
         entries = (i.par + np.arange(i.channels)) % config.par_entries
         out = np.empty(total.shape, np.int8)
-        for part, parameter in parameters(self.par[entries]):
+        for part, parameter in parameters(self.par[entries], config.multiplier_bits):
             out[..., part] = requantize(
                 total[..., part], parameter, None if residual is None else residual[..., part]
             )
@@ -357,32 +353,31 @@ def _reduce(i: Instruction, source) -> np.ndarray:
     return total
 
 
-def parameters(entries: np.ndarray) -> list[tuple[slice, Parameter]]:
+def parameters(entries: np.ndarray, multiplier_bits: int) -> list[tuple[slice, Parameter]]:
     """Decode uint8 [channels, 16] parameter entries.
 
     Returns runs of channels with a :class:`Parameter` each whose fields are int64 arrays over the
     run. Only a shift of 63, whose rounding constant leaves int64 on the way, needs a run of its
-    own with plain integers.
+    own with plain integers. Of the multipliers the low `multiplier_bits` count.
     """
     low, high = entries.copy().view("<u8").reshape(-1, 2).T
     fields: dict[str, np.ndarray] = {}
     at = 0
     for name, bits, signed in PARAMETER_FIELDS:
         word, shift = (low, at) if at < 64 else (high, at - 64)
-        value = (word >> np.uint64(shift)).astype(np.int64) & ((1 << bits) - 1)
-        fields[name] = value - ((value >> (bits - 1)) << bits) if signed else value
+        used = multiplier_bits if name == "multiplier" else bits
+        value = (word >> np.uint64(shift)).astype(np.int64) & ((1 << used) - 1)
+        fields[name] = value - ((value >> (used - 1)) << used) if signed else value
         at += bits
     wide = np.flatnonzero(fields["shift"] == 63)
-    cuts = sorted({0, len(entries), *wide, *(wide + 1)})
-    return [
-        (
-            slice(first, last),
-            Parameter.decode(entries[first].tobytes())
-            if fields["shift"][first] == 63
-            else Parameter(**{name: value[first:last] for name, value in fields.items()}),
-        )
-        for first, last in pairwise(cuts)
-    ]
+    cuts = sorted({0, len(entries), *wide.tolist(), *(wide + 1).tolist()})
+    out = []
+    for first, last in pairwise(cuts):
+        run = {name: value[first:last] for name, value in fields.items()}
+        if fields["shift"][first] == 63:
+            run = {name: int(value[0]) for name, value in run.items()}
+        out.append((slice(first, last), Parameter(**run)))
+    return out
 
 
 class GoldenDevice:

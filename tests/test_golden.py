@@ -68,9 +68,9 @@ def wrap(value: int, bits: int) -> int:
     return (value + (1 << (bits - 1))) % (1 << bits) - (1 << (bits - 1))
 
 
-def requantize_exactly(acc: int, p: Parameter, residual: int | None) -> int:
+def requantize_exactly(acc: int, p: Parameter, residual: int | None, bits: int) -> int:
     """The formula of the numeric contract on Python integers."""
-    total = (acc + p.bias) * p.multiplier
+    total = (acc + p.bias) * wrap(p.multiplier, bits)
     if residual is not None:
         term = (residual - p.residual_zero) * p.residual_multiplier
         total += term << (p.shift - p.residual_shift)
@@ -149,7 +149,9 @@ def vector_loops(machine: GoldenMachine, i: Instruction) -> np.ndarray:
                         at = i.res + y * i.res_row + x * i.res_pixel + c
                         residual = int(machine.act[at % config.act_bytes])
                     act[(i.dst + y * i.dst_row + x * i.dst_pixel + c) % config.act_bytes] = (
-                        requantize_exactly(value, Parameter.decode(entry), residual)
+                        requantize_exactly(
+                            value, Parameter.decode(entry), residual, config.multiplier_bits
+                        )
                     )
     return act
 
@@ -213,18 +215,19 @@ def test_drain_and_pool_are_the_contract(instruction, config, seed):
     np.testing.assert_array_equal(machine.act, expected)
 
 
-@given(st.integers(0, 1 << 32))
-def test_parameters_decode_as_one_by_one(seed):
+@given(st.integers(0, 1 << 32), st.sampled_from([8, 18, 31, 32]))
+def test_parameters_decode_as_one_by_one(seed, bits):
     rng = np.random.default_rng(seed)
     entries = rng.integers(0, 256, (6, 16)).astype(np.uint8)
     entries[rng.integers(0, 6), 8] |= 63  # a shift of 63
     found = 0
-    for part, parameter in parameters(entries):
+    for part, parameter in parameters(entries, bits):
         for offset, entry in enumerate(entries[part]):
             alone = Parameter.decode(entry.tobytes())
             for name, _, _ in PARAMETER_FIELDS:
                 value = np.broadcast_to(getattr(parameter, name), len(entries[part]))[offset]
-                assert value == getattr(alone, name), name
+                expected = getattr(alone, name)
+                assert value == (wrap(expected, bits) if name == "multiplier" else expected), name
             found += 1
     assert found == 6
 
@@ -333,7 +336,10 @@ def test_drain_adds_residuals_in_place():
     run(machine, Instruction(Opcode.DRAIN, {**fields, "residual": 1}))
     sums = machine.acc[:12].reshape(2, 6, 4)
     expected = [
-        [requantize_exactly(int(sums[c // 4, x, c % 4]), p, int(before[x, c])) for c in range(6)]
+        [
+            requantize_exactly(int(sums[c // 4, x, c % 4]), p, int(before[x, c]), 18)
+            for c in range(6)
+        ]
         for x in range(6)
     ]
     np.testing.assert_array_equal(machine.act[:36].reshape(6, 6), expected)
@@ -395,9 +401,9 @@ FILLER = (bytes(range(16)), b"", bytes(16), b"")
     ("fields", "room"),
     [
         ({"length": 16}, 16),
-        ({"length": 9}, 16),
-        ({"offset": 8, "length": 1}, 16),
-        ({"rows": 3, "dram_pitch": 8}, 24),
+        ({"length": 9}, 9),
+        ({"offset": 8, "length": 1}, 9),
+        ({"rows": 3, "dram_pitch": 8}, 17),
         ({"offset": 2**32 - 8, "length": 8, "rows": 2, "dram_pitch": 8}, None),
     ],
 )
