@@ -1,0 +1,250 @@
+"""The MATMUL unit: streams the activations of every tile into the array, a vector a cycle."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, fifo, wiring
+from amaranth.lib.wiring import In, Out
+
+from .accumulator import RMW_LATENCY, AccControl
+from .config import pow2_ceil
+from .delay import delay
+from .isa import Opcode
+from .planner import LanePlan, Planner
+from .ports import ACT_ADDR_BITS, ACT_READ_LATENCY, ActRead, UnitPort
+from .weight_unit import LAUNCH_STAGES, times
+
+if TYPE_CHECKING:
+    from .config import Config
+
+#: Width of input coordinates.
+COORDINATE_BITS = 16
+
+
+def instructions_in_flight(config: Config) -> int:
+    """Most MATMUL instructions that are started and not done, as a power of two."""
+    # Those whose last vector is between launch and the last column's write, at least `rows` cycles
+    # apart, and one that has not launched its last.
+    pipeline = LAUNCH_STAGES + ACT_READ_LATENCY + config.rows + config.cols + 2
+    return pow2_ceil(-(-pipeline // config.rows) + 1)
+
+
+class MatmulUnit(wiring.Component):
+    """Planner and streamer.
+
+    An instruction starts (`ready`) in the cycle in which its first tile's plan is taken: the plan
+    is ready, `go` is up, and the tile before launches its last vector or has done so. Further tiles
+    are taken likewise. A tile's vectors are launched in consecutive cycles, y outermost: the first
+    in the cycle after the tile was taken, but not before `loaded`, nor, if it reads its accumulator
+    entry, before RMW_LATENCY cycles after the launch of the last vector into this entry. A vector
+    launched in cycle g reads ACT in cycle g + 1 and enters the array in cycle g + 6; its `control`
+    comes `rows` cycles later, and if it is the instruction's last, `retired` is due
+    ``g + rows + cols + 8``, when the instruction is done. `stall` is up while an instruction has
+    vectors to launch and launches none: it waits for weights, a plan or an accumulator.
+
+    Parameters
+    ----------
+    config
+        Sizes of array and memories.
+
+    Ports
+    -----
+    unit : Out(UnitPort)
+        Queue and semaphores.
+    act : Out(ActRead)
+        Read port of the activation scratchpad.
+    vector : Out(ArrayLayout(signed(8), rows))
+        Activations for the array, zero in lanes beyond the reduction length.
+    swap : Out(1)
+        `vector` is its tile's first.
+    control : Out(AccControl)
+        For the accumulators.
+    retired : In(1)
+        From the accumulators: the oldest instruction's results are written.
+    loaded : In(1)
+        The next tile's weights will be in time.
+    launch : Out(1)
+        A tile's first vector is launched in this cycle.
+    vectors : Out(1)
+        ACT is read for a vector in this cycle.
+    """
+
+    def __init__(self, config: Config):
+        self._config = config
+        super().__init__(
+            {
+                "unit": Out(UnitPort(Opcode.MATMUL)),
+                "act": Out(ActRead(config, config.rows, jumps=True)),
+                "vector": Out(data.ArrayLayout(signed(8), config.rows)),
+                "swap": Out(1),
+                "control": Out(AccControl(config)),
+                "retired": In(1),
+                "loaded": In(1),
+                "launch": Out(1),
+                "vectors": Out(1),
+            }
+        )
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        config = self._config
+        rows = config.rows
+        head = self.unit.instr.payload.word
+        m.submodules.planner = planner = Planner(config)
+        plan = planner.plan
+
+        # The instruction that is streaming.
+        oy, ox = Signal.like(head.oy), Signal.like(head.ox)
+        sy, sx = Signal.like(head.sy), Signal.like(head.sx)
+        iy0, ix0 = Signal.like(head.iy0), Signal.like(head.ix0)
+        height, width = Signal.like(head.height), Signal.like(head.width)
+        fill = Signal.like(head.fill)
+        accumulate = Signal()
+        row_step, pixel_step = Signal(ACT_ADDR_BITS), Signal(ACT_ADDR_BITS)
+        post = Signal(8)
+        active = Signal()  # it has vectors to launch
+
+        # The tile that is streaming, and its next vector.
+        streaming = Signal()
+        lanes = Signal(data.ArrayLayout(LanePlan(config), rows))
+        first, last_tile, reads = Signal(), Signal(), Signal()
+        y_left, x_left = Signal.like(oy), Signal.like(ox)
+        y_start, base = Signal(ACT_ADDR_BITS), Signal(ACT_ADDR_BITS)
+        row, col = Signal(signed(COORDINATE_BITS)), Signal(signed(COORDINATE_BITS))
+        entry_bits = (config.acc_depth - 1).bit_length()
+        entry, block_entry = Signal(entry_bits), Signal(entry_bits)
+
+        launch, tile_end, take, start, held = (
+            Signal(name=name) for name in ("launching", "tile_end", "take", "start", "held")
+        )
+        m.d.comb += [
+            launch.eq(streaming & ~(first & (~self.loaded | held))),
+            tile_end.eq(launch & (x_left == 1) & (y_left == 1)),
+            start.eq(take & plan.first),
+            take.eq(
+                planner.ready
+                & (~streaming | tile_end)
+                & (~plan.first | (self.unit.instr.valid & self.unit.go))
+            ),
+            planner.valid.eq(self.unit.instr.valid),
+            planner.word.eq(head),
+            planner.start.eq(start),
+            planner.take.eq(take),
+            self.unit.instr.ready.eq(start),
+            self.unit.stall.eq(active & ~launch),
+            self.launch.eq(launch & first),
+        ]
+
+        next_entry = Signal(entry_bits)
+        m.d.comb += next_entry.eq(entry + launch)
+        m.d.sync += entry.eq(next_entry)
+        with m.If(launch):
+            m.d.sync += first.eq(0)
+            with m.If(x_left != 1):
+                m.d.sync += [x_left.eq(x_left - 1), base.eq(base + pixel_step), col.eq(col + sx)]
+            with m.Else():
+                m.d.sync += [
+                    x_left.eq(ox),
+                    y_left.eq(y_left - 1),
+                    y_start.eq(y_start + row_step),
+                    base.eq(y_start + row_step),
+                    col.eq(ix0),
+                    row.eq(row + sy),
+                ]
+        with m.If(tile_end):
+            m.d.sync += streaming.eq(0)
+            with m.If(last_tile):
+                m.d.sync += active.eq(0)
+
+        with m.If(take):
+            tile_entry = Mux(start, head.acc, Mux(plan.block_first, next_entry, block_entry))
+            m.d.sync += [
+                streaming.eq(1),
+                lanes.eq(plan.lanes),
+                first.eq(1),
+                last_tile.eq(plan.last),
+                reads.eq(~plan.block_first | Mux(start, head.accumulate, accumulate)),
+                y_left.eq(Mux(start, head.oy, oy)),
+                x_left.eq(Mux(start, head.ox, ox)),
+                y_start.eq(plan.base),
+                base.eq(plan.base),
+                row.eq(Mux(start, head.iy0, iy0)),
+                col.eq(Mux(start, head.ix0, ix0)),
+                entry.eq(tile_entry),
+                block_entry.eq(tile_entry),
+            ]
+        with m.If(start):
+            m.d.sync += [
+                active.eq(1),
+                oy.eq(head.oy),
+                ox.eq(head.ox),
+                sy.eq(head.sy),
+                sx.eq(head.sx),
+                iy0.eq(head.iy0),
+                ix0.eq(head.ix0),
+                height.eq(head.height),
+                width.eq(head.width),
+                fill.eq(head.fill),
+                accumulate.eq(head.accumulate),
+                row_step.eq(times(head.row_pitch, head.sy)),
+                pixel_step.eq(times(head.pixel_pitch, head.sx)),
+                post.eq(head.post),
+            ]
+
+        # An entry that a tile reads first may be in flight from the end of the tile before.
+        clashes, launched, at = [], launch, entry
+        for k in range(1, RMW_LATENCY):
+            before, before_at = Signal(name=f"launched_{k}"), Signal(entry_bits, name=f"entry_{k}")
+            m.d.sync += [before.eq(launched), before_at.eq(at)]
+            launched, at = before, before_at
+            clashes.append(launched & (at == entry))
+        m.d.comb += held.eq(reads & Cat(clashes).any())
+
+        self._read(m, launch, lanes, base, row, col, height, width, fill)
+
+        array_stages = LAUNCH_STAGES + ACT_READ_LATENCY
+        valid = delay(m, Cat(lane.valid for lane in lanes), array_stages, name="lanes")
+        control = Signal(AccControl(config))
+        m.d.comb += [
+            control.valid.eq(launch),
+            control.last.eq(last_tile & tile_end),
+            control.overwrite.eq(~reads),
+            control.entry.eq(entry),
+            self.swap.eq(delay(m, self.launch, array_stages, name="swap")),
+            self.control.as_value().eq(
+                delay(m, control.as_value(), array_stages + rows, name="control")
+            ),
+        ]
+        for i in range(rows):
+            m.d.comb += self.vector[i].eq(Mux(valid[i], self.act.data[i].as_signed(), 0))
+
+        m.submodules.posts = posts = fifo.SyncFIFO(width=8, depth=instructions_in_flight(config))
+        m.d.comb += [
+            posts.w_en.eq(control.valid & control.last),
+            posts.w_data.eq(post),
+            posts.r_en.eq(self.retired),
+            self.unit.done.eq(self.retired),
+            self.unit.busy.eq(active | posts.r_rdy),
+        ]
+        with m.If(self.retired):
+            m.d.comb += self.unit.post.eq(posts.r_data)
+        return m
+
+    def _read(self, m, launch, lanes, base, row, col, height, width, fill) -> None:
+        """The ACT read of the vector that is launched, one cycle later."""
+        act = self.act
+        m.d.sync += act.en.eq(launch)
+        m.d.sync += [act.base.eq(base), act.fill.eq(fill)]
+        for i in range(self._config.rows):
+            lane = lanes[i]
+            lane_row = Signal(COORDINATE_BITS, name=f"row_{i}")
+            lane_col = Signal(COORDINATE_BITS, name=f"col_{i}")
+            # Negative coordinates are large ones without sign.
+            m.d.comb += [lane_row.eq(row + lane.row), lane_col.eq(col + lane.col)]
+            m.d.sync += [
+                act.mask[i].eq(lane.valid & (lane_row < height) & (lane_col < width)),
+                act.jump[i].eq(lane.jump),
+            ]
+        m.d.comb += self.vectors.eq(act.en)

@@ -1,0 +1,227 @@
+"""The planner: what each lane of the next reduction tile reads, worked out a lane a cycle."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from .isa import Opcode
+from .ports import ACT_ADDR_BITS, instruction_layout
+from .weight_unit import times
+
+if TYPE_CHECKING:
+    from .config import Config
+
+#: Width of a lane's coordinate offset: 14 · 15 at most.
+OFFSET_BITS = 8
+
+
+class LanePlan(data.StructLayout):
+    """What a lane reads: word jump, coordinate offsets in the window, and whether k < K."""
+
+    def __init__(self, config: Config):
+        super().__init__(
+            {
+                "jump": (config.act_words - 1).bit_length(),
+                "row": OFFSET_BITS,
+                "col": OFFSET_BITS,
+                "valid": 1,
+            }
+        )
+
+
+class TilePlan(data.StructLayout):
+    """A reduction tile: ACT address of its lane 0 at output (0, 0), its lanes, and its place.
+
+    `first` and `last` say that it is the instruction's first or last tile, `block_first` that it is
+    its block's first.
+    """
+
+    def __init__(self, config: Config):
+        super().__init__(
+            {
+                "base": ACT_ADDR_BITS,
+                "first": 1,
+                "block_first": 1,
+                "last": 1,
+                "lanes": data.ArrayLayout(LanePlan(config), config.rows),
+            }
+        )
+
+
+class Planner(wiring.Component):
+    """Walks k → (ky, kx, c), one lane a cycle, tile by tile, block by block.
+
+    An instruction is looked up in the cycle in which it is at the queue's head and the last lane of
+    the instruction before has been (or is being) planned. Its first lane is planned from the next
+    cycle on, but not before the plan of the tile before is taken; it may be in the same cycle as
+    `take`. A plan is ready in the cycle after its last lane, ``rows`` cycles after the first.
+
+    Parameters
+    ----------
+    config
+        `rows` and the size of ACT.
+
+    Ports
+    -----
+    valid, word : In
+        Head of the queue.
+    start : In(1)
+        The head starts in this cycle (and leaves the queue).
+    plan : Out(TilePlan)
+        The next tile.
+    ready : Out(1)
+        It is complete.
+    take : In(1)
+        It is taken in this cycle; only while `ready`.
+    """
+
+    def __init__(self, config: Config):
+        self._config = config
+        super().__init__(
+            {
+                "valid": In(1),
+                "word": In(instruction_layout(Opcode.MATMUL)),
+                "start": In(1),
+                "plan": Out(TilePlan(config)),
+                "ready": Out(1),
+                "take": In(1),
+            }
+        )
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        config = self._config
+        rows, word_shift = config.rows, (config.act_lanes - 1).bit_length()
+        head = self.word
+
+        # The instruction that is being planned.
+        act = Signal(ACT_ADDR_BITS)
+        kc, kx = Signal.like(head.kc), Signal.like(head.kx)
+        ky = Signal.like(head.ky)
+        dx, dy = Signal.like(head.dx), Signal.like(head.dy)
+        col_step, row_step = Signal(ACT_ADDR_BITS), Signal(ACT_ADDR_BITS)
+        blocks_left = Signal.like(head.blocks)
+        looked_up = Signal()  # the head is the instruction that is, or was, planned
+
+        # The lane that is being planned.
+        walking = Signal()
+        lane = Signal(range(rows))
+        beyond = Signal()  # k ≥ K
+        c_left, kx_left, ky_left = Signal.like(kc), Signal.like(kx), Signal.like(ky)
+        koff = Signal(ACT_ADDR_BITS)
+        at_pixel, at_row = Signal(ACT_ADDR_BITS), Signal(ACT_ADDR_BITS)  # koff where c, kx are 0
+        linear = Signal(ACT_ADDR_BITS)
+        row, col = Signal(OFFSET_BITS), Signal(OFFSET_BITS)
+        first, block_first = Signal(), Signal()
+
+        write = Signal()
+        write_last = Signal()
+        k_last = Signal()
+        block_end = Signal()
+        final = Signal()
+        lookup = Signal()
+        m.d.comb += [
+            write.eq(walking & (~self.ready | self.take)),
+            write_last.eq(write & (lane == rows - 1)),
+            k_last.eq((c_left == 1) & (kx_left == 1) & (ky_left == 1)),
+            block_end.eq(k_last | beyond),
+            final.eq(block_end & (blocks_left == 1)),
+            lookup.eq(self.valid & ~looked_up & (~walking | (write_last & final))),
+        ]
+
+        # Lanes shift in from the top; lane 0 has arrived at the bottom when the last one comes.
+        new = Signal(LanePlan(config))
+        expected = Mux(lane == 0, koff, linear)
+        m.d.comb += [
+            new.jump.eq((koff - expected)[word_shift:]),
+            new.row.eq(row),
+            new.col.eq(col),
+            new.valid.eq(~beyond),
+        ]
+        lanes = self.plan.lanes.as_value()
+        with m.If(self.take):
+            m.d.sync += self.ready.eq(0)
+        with m.If(write):
+            m.d.sync += [
+                lanes.eq(Cat(lanes, new)[len(new.as_value()) :]),
+                linear.eq(expected + 1),
+                lane.eq(lane + 1),
+            ]
+            with m.If(lane == 0):
+                m.d.sync += [
+                    self.plan.base.eq(act + koff),
+                    self.plan.first.eq(first),
+                    self.plan.block_first.eq(block_first),
+                ]
+            with m.If(~beyond):
+                with m.If(c_left != 1):
+                    m.d.sync += [c_left.eq(c_left - 1), koff.eq(koff + 1)]
+                with m.Elif(kx_left != 1):
+                    m.d.sync += [
+                        c_left.eq(kc),
+                        kx_left.eq(kx_left - 1),
+                        col.eq(col + dx),
+                        koff.eq(at_pixel + col_step),
+                        at_pixel.eq(at_pixel + col_step),
+                    ]
+                with m.Elif(ky_left != 1):
+                    m.d.sync += [
+                        c_left.eq(kc),
+                        kx_left.eq(kx),
+                        ky_left.eq(ky_left - 1),
+                        col.eq(0),
+                        row.eq(row + dy),
+                        koff.eq(at_row + row_step),
+                        at_pixel.eq(at_row + row_step),
+                        at_row.eq(at_row + row_step),
+                    ]
+                with m.Else():
+                    m.d.sync += beyond.eq(1)
+        with m.If(write_last):
+            m.d.sync += [
+                self.ready.eq(1),
+                self.plan.last.eq(final),
+                lane.eq(0),
+                first.eq(0),
+                block_first.eq(block_end),
+            ]
+            with m.If(block_end):
+                m.d.sync += blocks_left.eq(blocks_left - 1)
+            with m.If(final):
+                m.d.sync += walking.eq(0)
+
+        with m.If((write_last & block_end) | lookup):
+            m.d.sync += [
+                beyond.eq(0),
+                c_left.eq(Mux(lookup, head.kc, kc)),
+                kx_left.eq(Mux(lookup, head.kx, kx)),
+                ky_left.eq(Mux(lookup, head.ky, ky)),
+                row.eq(0),
+                col.eq(0),
+                koff.eq(0),
+                at_pixel.eq(0),
+                at_row.eq(0),
+            ]
+        with m.If(lookup):
+            m.d.sync += [
+                walking.eq(1),
+                looked_up.eq(1),
+                first.eq(1),
+                block_first.eq(1),
+                act.eq(head.act),
+                kc.eq(head.kc),
+                kx.eq(head.kx),
+                ky.eq(head.ky),
+                dx.eq(head.dx),
+                dy.eq(head.dy),
+                blocks_left.eq(head.blocks),
+                col_step.eq(times(head.pixel_pitch, head.dx)),
+                row_step.eq(times(head.row_pitch, head.dy)),
+            ]
+        with m.If(self.start):
+            m.d.sync += looked_up.eq(0)
+        return m

@@ -1,0 +1,58 @@
+"""The GEMM core against its recurrence and against NumPy, to the cycle and to the bit."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+from weft.hdl import ports
+from weft.hdl.accumulator import RMW_LATENCY, WRITE_STAGE
+from weft.hdl.config import Config
+from weft.hdl.gemm import GemmCore
+from weft.hdl.weight_unit import DECIDE_STAGES, LAUNCH_STAGES
+from weft.hdl.weight_unit import OFFSET as HARDWARE_OFFSET
+from weft.host.timing import matmul
+from weft.tb.runner import simulate
+
+SQUARE = Config(
+    rows=4, cols=4, bus_bits=64, act_bytes=4096, wgt_bytes=4096, acc_depth=32, vector_lanes=2
+)
+WIDE = Config(
+    rows=8, cols=12, bus_bits=64, act_bytes=8192, wgt_bytes=8192, acc_depth=64, vector_lanes=4
+)
+ODD = Config(
+    rows=12, cols=4, bus_bits=64, act_bytes=8192, wgt_bytes=4096, acc_depth=32, vector_lanes=4
+)
+LARGE = Config(rows=16, cols=16, acc_depth=64, wgt_bytes=8192, act_bytes=16384)
+
+
+def run(config: Config, *, seed: int, count: int, simulator: str = "verilator") -> None:
+    simulate(
+        GemmCore(config),
+        "tests.bench_matmul",
+        simulator=simulator,
+        env={"CONFIG": json.dumps(dataclasses.asdict(config)), "SEED": seed, "COUNT": count},
+        name=f"matmul_{config.rows}x{config.cols}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "count"),
+    [(SQUARE, 40), (WIDE, 16), (ODD, 12), (LARGE, 8)],
+    ids=["4x4", "8x12", "12x4", "16x16"],
+)
+def test_core(config, count):
+    run(config, seed=1, count=count)
+
+
+def test_icarus_agrees():
+    run(SQUARE, seed=2, count=6, simulator="icarus")
+
+
+def test_constants_agree():
+    assert matmul.ACT_READ == LAUNCH_STAGES
+    assert matmul.WGT_READ == DECIDE_STAGES
+    assert matmul.ENTRY == LAUNCH_STAGES + ports.ACT_READ_LATENCY
+    assert matmul.OFFSET == HARDWARE_OFFSET
+    assert matmul.RMW == RMW_LATENCY == WRITE_STAGE + 1
