@@ -84,7 +84,7 @@ def pack(shape: Any, value: Any) -> int:
         Anything that casts to an Amaranth layout or shape.
     value
         A dict for a structure (missing fields are 0), a dict with one key for a union, a sequence
-        for an array, an integer otherwise.
+        for an array, otherwise an integer or a member of an enumeration.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def pack(shape: Any, value: Any) -> int:
     layout = _layout(shape)
     if layout is None:
         bits = Shape.cast(shape)
-        number = int(value)
+        number = int(value.value if isinstance(value, enum.Enum) else value)
         least = -(1 << (bits.width - 1)) if bits.signed and bits.width else 0
         if not least <= number < least + (1 << bits.width):
             raise ValueError(f"{number} does not fit {bits!r}")

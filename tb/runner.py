@@ -236,6 +236,7 @@ def _process_environment(tool: tools.Tool) -> Iterator[None]:
     # Under pytest the runner would exit on its own and rename the results.
     os.environ.pop("PYTEST_CURRENT_TEST", None)
     os.environ.setdefault("COCOTB_LOG_LEVEL", "WARNING")
+    os.environ.setdefault("GPI_LOG_LEVEL", "ERROR")
     sys.path.insert(0, str(ROOT))
     try:
         yield
