@@ -122,6 +122,7 @@ class RegisterFile(wiring.Component):
             m.d.sync += [has_data.eq(1), data.eq(bus.wdata)]
             m.d.sync += mask.eq(Cat(bit.replicate(8) for bit in bus.wstrb))
 
+        effective = []
         for name, register in REGISTERS.items():
             if register.access == "ro":
                 continue
@@ -129,8 +130,7 @@ class RegisterFile(wiring.Component):
             here = Signal(name=f"{name.lower()}_written")
             m.d.comb += here.eq(execute & (address == register.address >> 2))
             allowed = here & ~self.locked if name in LOCKED else here
-            with m.If(allowed):
-                m.d.comb += known.eq(1)
+            effective.append(allowed)
             ones = data & mask
             if register.access == "w1":
                 with m.If(here):
@@ -142,6 +142,7 @@ class RegisterFile(wiring.Component):
                 with m.If(allowed):
                     changed = (value & ~mask) | ones
                     m.d.sync += value.eq(changed & writable(register, self._config))
+        m.d.comb += known.eq(Cat(effective).any())
 
     def _read(self, m: Module):
         bus = self.bus
