@@ -1,0 +1,318 @@
+"""Bench of LOAD with the read engine: FETCH beside it, the memory behind it."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import cocotb
+from weft.hdl.isa import Memory as Local
+from weft.hdl.isa import Opcode
+from weft.hdl.ports import BurstRequest
+from weft.hdl.registers import Error
+from weft.host.timing.dma import load_times, split
+from weft.tb.bench import STALLS, pack
+from weft.tb.memory_model import Channel
+
+from tests.bench_dma import (
+    BASES,
+    BUS,
+    CONFIG,
+    SEGMENT_BYTES,
+    Driver,
+    Memory,
+    Move,
+    begin,
+    contents,
+    in_flight,
+    random_move,
+    segments_word,
+)
+
+COUNT = int(os.environ.get("COUNT", "40"))
+PORTS = {Local.ACT: "act", Local.WGT: "wgt", Local.PAR: "par"}
+#: A write on chip: memory, address, {lane: byte}.
+Write = tuple[int, int, dict[int, int]]
+
+
+def programs(seed: int, count: int, pace: int) -> list[Move]:
+    """Random LOADs to all memories; their semaphores come up to `pace` cycles apart."""
+    rng = random.Random(seed)
+    out, go = [], 2
+    for _ in range(count):
+        go += rng.randrange(pace + 1)
+        move = random_move(rng, go)
+        memory = rng.choice(list(Local))
+        fields = {**move.fields, "memory": memory}
+        if memory != Local.ACT:
+            for name in ("local", "local_pitch", "length"):
+                fields[name] = -(-fields[name] // BUS) * BUS % (1 << 20)
+        out.append(Move(go, fields))
+    return out
+
+
+def expected_writes(moves: list[Move], data: list[bytearray]) -> list[Write]:
+    """Every write on chip, in order."""
+    out = []
+    for move in moves:
+        f = move.fields
+        for row in range(f["rows"]):
+            at = f["offset"] + row * f["dram_pitch"]
+            source = data[f["segment"]][at : at + f["length"]]
+            for beat in range(0, f["length"], BUS):
+                local = (f["local"] + row * f["local_pitch"] + beat) % (1 << 20)
+                lanes = dict(enumerate(source[beat : beat + BUS]))
+                if f["memory"] == Local.WGT:
+                    local = local % CONFIG.wgt_bytes // BUS
+                elif f["memory"] == Local.PAR:
+                    local = local % CONFIG.par_bytes // BUS
+                out.append((f["memory"], local, lanes))
+    return out
+
+
+class Bench:
+    """Runs moves beside FETCH bursts, cycle by cycle.
+
+    Attributes
+    ----------
+    writes
+        (cycle, write) of every write on chip.
+    fetched
+        (cycle, data, last) of every beat that FETCH got.
+    accepted
+        Cycles in which FETCH's requests were taken.
+    faults, errors
+        (cycle, code, pc) of LOAD's and the engine's reports.
+    """
+
+    def __init__(self, dut, cycles, memory, moves, fetches=()):
+        self.dut, self.cycles, self.memory = dut, cycles, memory
+        self.driver = Driver(dut, cycles, Opcode.LOAD, moves)
+        self._fetches = list(fetches)
+        self.accepted: list[int] = []
+        self.writes: list[tuple[int, Write]] = []
+        self.fetched: list[tuple[int, int, int]] = []
+        self.faults: list[tuple[int, int, int]] = []
+        self.errors: list[tuple[int, int, int]] = []
+        self.beats: list[int] = []
+        self.idle: list[int] = []
+        self.kill: set[int] = set()
+
+    async def run(self, until=None, limit: int = 60_000) -> None:
+        """Step until `until()`, or until everything is done; AssertionError after `limit`."""
+        want = until or (lambda: self.driver.finished and self._all_fetched())
+        while not want():
+            assert self.cycles.now < limit, f"only {len(self.driver.done)} LOADs completed"
+            await self.step()
+
+    def _all_fetched(self) -> bool:
+        return len(self.fetched) == sum(beats for _, _, beats in self._fetches)
+
+    async def step(self) -> None:
+        dut, now = self.dut, self.cycles.now
+        self.driver.drive()
+        dut.kill.value = int(now in self.kill)
+        k = len(self.accepted)
+        offer = k < len(self._fetches) and self._fetches[k][0] <= now
+        dut.fetch__valid.value = int(offer)
+        if offer:
+            _, addr, beats = self._fetches[k]
+            request = {"addr": addr, "len": beats - 1, "pc": 1000 + k}
+            dut.fetch__payload.value = pack(BurstRequest(CONFIG), request)
+        await self.cycles.settle()
+        self.driver.sample()
+        if offer and int(dut.fetch__ready.value):
+            self.accepted.append(now)
+        self._sample_writes(now)
+        if int(dut.fetch_data__valid.value):
+            beat = (now, int(dut.fetch_data__data.value), int(dut.fetch_data__last.value))
+            self.fetched.append(beat)
+        for name, log in (("fault", self.faults), ("error", self.errors)):
+            if int(getattr(dut, f"{name}__valid").value):
+                code = int(getattr(dut, f"{name}__code").value)
+                log.append((now, code, int(getattr(dut, f"{name}__pc").value)))
+        if int(dut.beats.value):
+            self.beats.append(now)
+        if int(dut.idle.value):
+            self.idle.append(now)
+        await self.cycles.edge()
+
+    def _sample_writes(self, now: int) -> None:
+        dut = self.dut
+        for memory, name in PORTS.items():
+            if not int(getattr(dut, f"{name}__en").value):
+                continue
+            act = memory == Local.ACT
+            mask = int(getattr(dut, f"{name}__mask" if act else f"{name}__strobe").value)
+            addr = int(getattr(dut, f"{name}__base" if act else f"{name}__addr").value)
+            data = int(getattr(dut, f"{name}__data").value).to_bytes(BUS, "little")
+            lanes = {i: data[i] for i in range(BUS) if mask >> i & 1}
+            self.writes.append((now, (memory, addr, lanes)))
+
+
+async def setup(dut, moves, fetches=(), *, sizes=None, **options):
+    base, size = segments_word()
+    cycles = await begin(
+        dut,
+        segments__base=base,
+        segments__size=size if sizes is None else sizes,
+        unit__instr__valid=0,
+        unit__instr__payload=0,
+        unit__go=0,
+        fetch__valid=0,
+        fetch__payload=0,
+        kill=0,
+    )
+    memory = Memory(dut, cycles, **options)
+    data = contents(7)
+    memory.map(*zip(BASES, data, strict=True))
+    return Bench(dut, cycles, memory, moves, fetches), data
+
+
+def random_fetches(seed: int, count: int, pace: int) -> list[tuple[int, int, int]]:
+    """(cycle, address, beats) of FETCH bursts: 128 bytes each, sometimes less."""
+    rng = random.Random(seed)
+    out, now = [], 0
+    for _ in range(count):
+        now += rng.randrange(pace)
+        size = rng.choice([128, 128, 96, 32])
+        addr = BASES[0] + rng.randrange(SEGMENT_BYTES // 128) * 128
+        out.append((now, addr, -(-size // BUS)))
+    return out
+
+
+def check_limits(bench: Bench, lengths: list[int], fetch_starts: set[int]) -> None:
+    """The bus never carries more than `read_beats` of requests when a LOAD burst goes out.
+
+    `lengths` and `fetch_starts` are by index of the AR handshake.
+    """
+    events = [(t, 1, i) for i, (t, _) in enumerate(bench.memory.on(Channel.AR))]
+    events += [(t, 0, 0) for t, _ in bench.memory.on(Channel.R)]
+    outstanding = 0
+    for _, is_address, i in sorted(events):
+        if not is_address:
+            outstanding -= 1
+            continue
+        outstanding += lengths[i]
+        if i not in fetch_starts:
+            assert outstanding <= CONFIG.read_beats, f"burst {i}: {outstanding} beats outstanding"
+
+
+def load_bursts(moves: list[Move]) -> list[tuple[int, int]]:
+    return [
+        burst
+        for move in moves
+        for row in split(move.rows, BUS, CONFIG.burst_beats)
+        for burst in row
+    ]
+
+
+@cocotb.test()
+@cocotb.parametrize(latency=[1, 7, 50, 200], pace=[0, 60])
+async def exact_times(dut, latency, pace):
+    """Every AR handshake, write and completion in its cycle; FETCH bursts in between."""
+    moves = programs(latency + pace, COUNT, pace)
+    fetches = random_fetches(latency, COUNT, 90) if pace else []
+    bench, data = await setup(dut, moves, fetches, latency=latency)
+    await bench.run()
+    loads, fetched = load_times(
+        CONFIG, latency, [(m.go, m.rows) for m in moves], [(t, n) for t, _, n in fetches]
+    )
+    driver = bench.driver
+    assert driver.started == [t.start for t in loads]
+    assert bench.accepted == [b.accept for b in fetched]
+    addresses = [b.address for t in loads for b in t.bursts]
+    want = list(zip(addresses, [a for a, _ in load_bursts(moves)], strict=True))
+    want += [(b.address, f[1]) for b, f in zip(fetched, fetches, strict=True)]
+    assert bench.memory.on(Channel.AR) == sorted(want)
+    assert [t for t, _ in bench.writes] == [w for t in loads for w in t.writes]
+    assert [w for _, w in bench.writes] == expected_writes(moves, data)
+    assert driver.done == [(t.done, m.fields["post"]) for t, m in zip(loads, moves, strict=True)]
+    assert driver.busy == in_flight(driver.started, [t for t, _ in driver.done])
+    written = {t for t, _ in bench.writes}
+    assert driver.stall == [t for t in driver.busy if t not in written]
+    check_fetched(bench, fetches, data)
+    assert [t for t, _, _ in bench.fetched] == [
+        t + 1 for b in fetched for t in range(b.first, b.last + 1)
+    ]
+    assert bench.beats == [t + 1 for t, _ in bench.memory.on(Channel.R)]
+    assert not bench.faults
+    assert not bench.errors
+
+
+def check_fetched(bench: Bench, fetches, data) -> None:
+    want = []
+    for _, addr, beats in fetches:
+        for i in range(beats):
+            at = addr - BASES[0] + i * BUS
+            want.append((int.from_bytes(data[0][at : at + BUS], "little"), int(i == beats - 1)))
+    assert [beat[1:] for beat in bench.fetched] == want
+
+
+@cocotb.test()
+@cocotb.parametrize(stalls=list(STALLS))
+async def any_stalls(dut, stalls):
+    """Same data whatever the bus does, and never more outstanding than allowed."""
+    moves = programs(11, COUNT // 2, 20)
+    fetches = random_fetches(3, COUNT // 2, 60)
+    bench, data = await setup(dut, moves, fetches, latency=9, stalls=stalls, seed=5)
+    await bench.run()
+    assert [w for _, w in bench.writes] == expected_writes(moves, data)
+    assert [post for _, post in bench.driver.done] == [m.fields["post"] for m in moves]
+    assert bench.driver.busy == in_flight(bench.driver.started, [t for t, _ in bench.driver.done])
+    check_fetched(bench, fetches, data)
+    # The register that drives AR holds FETCH's burst from the cycle after its acceptance.
+    seen = bench.memory.on(Channel.AR)
+    theirs = {next(i for i, (t, _) in enumerate(seen) if t > c) for c in bench.accepted}
+    bursts, asked = load_bursts(moves), [(a, n) for _, a, n in fetches]
+    merged = [asked.pop(0) if i in theirs else bursts.pop(0) for i in range(len(seen))]
+    assert [addr for _, addr in seen] == [addr for addr, _ in merged]
+    assert not bursts
+    assert not asked
+    lengths = [n for _, n in merged]
+    check_limits(bench, lengths, theirs)
+
+
+LEGAL = {"length": 3 * BUS, "rows": 2, "dram_pitch": 4 * BUS, "segment": 1, "local": 64}
+#: The last byte of the segment, and not one more.
+EDGE = {**LEGAL, "offset": SEGMENT_BYTES - 7 * BUS}
+FAR = (1 << 24) - BUS
+#: Fields, and how many rows are legal.
+OUTSIDE = (
+    ({**EDGE, "length": 3 * BUS + 1}, 1),
+    ({**EDGE, "offset": EDGE["offset"] + BUS}, 1),
+    ({**LEGAL, "offset": SEGMENT_BYTES}, 0),
+    ({**LEGAL, "offset": (1 << 32) - BUS}, 0),
+    ({**LEGAL, "offset": (1 << 32) - BUS, "rows": 4095, "dram_pitch": FAR}, 0),
+    ({**LEGAL, "offset": 0, "rows": 4000, "dram_pitch": FAR}, 1),
+    ({**LEGAL, "offset": 0, "length": (1 << 20) - 1, "rows": 1}, 0),
+)
+
+
+@cocotb.test()
+@cocotb.parametrize(case=range(len(OUTSIDE)))
+async def window(dut, case):
+    """A row that leaves its segment, by a byte or by wrapping around, is refused; none before."""
+    fields, rows = OUTSIDE[case]
+    first = Move(2, EDGE)
+    moves = [first, Move(3, fields), first]
+    bench, data = await setup(dut, moves, latency=3)
+    await bench.run(lambda: bench.cycles.now == 100)
+    good = [first, Move(3, {**fields, "rows": rows})] if rows else [first]
+    filled = [Move(0, {"memory": 0, "local_pitch": 0, **m.fields}) for m in good]
+    assert [w for _, w in bench.writes] == expected_writes(filled, data)
+    assert [(code, pc) for _, code, pc in bench.faults] == [(Error.WINDOW, 1)]
+    assert len(bench.driver.done) == 1
+    assert len(bench.memory.on(Channel.AR)) == len(load_bursts(good))
+
+
+@cocotb.test()
+async def window_whole(dut):
+    """A segment of 2^32 − 1 bytes takes a row up to its last byte."""
+    fields = {"length": BUS - 1, "offset": (1 << 32) - BUS, "segment": 0, "rows": 1}
+    bench, _ = await setup(dut, [Move(2, fields)], latency=1, sizes=(1 << 32) - 1)
+    bench.memory.map((BASES[0], bytearray()))
+    await bench.run()
+    assert not bench.faults
+    # That address is outside the mapped memory.
+    assert [(code, pc) for _, code, pc in bench.errors] == [(Error.READ_BUS, 0)]
