@@ -27,7 +27,16 @@ LIBRARY = "libweft.so"
 
 VERILATOR_FLAGS = (
     *("--cc", "--exe", "--build", "-j", "2", "-O3", "--x-assign", "fast", "--x-initial", "unique"),
-    *("--noassert", "-Wno-fatal", "-Wno-lint", "-Wno-style", "--output-split", "20000"),
+    *(
+        "--default-language",
+        "1364-2005",
+        "--noassert",
+        "-Wno-fatal",
+        "-Wno-lint",
+        "-Wno-style",
+        "--output-split",
+        "20000",
+    ),
     *("--MAKEFLAGS", "OPT_FAST=-O3 OPT_SLOW=-O1 OPT_GLOBAL=-O2"),
 )
 COMPILER_FLAGS = (
