@@ -76,7 +76,7 @@ def prepare(config: Config, job: Job, *, watchdog: int = 0) -> Session:
         raise DeviceError(
             f"the program and its windows do not fit half of {config.addr_bits} address bits"
         )
-    setup += [("WATCHDOG", watchdog), ("IRQ_ENABLE", 3)]
+    setup += [("WATCHDOG", watchdog), ("IRQ_STATUS", 3), ("IRQ_ENABLE", 3)]
     return Session(job, regions, setup, contents[1:])
 
 
