@@ -97,7 +97,7 @@ def canonicalize(module: GraphModule) -> None:
         The graph does not have one input and one output.
     """
     _check_ends(module)
-    _functionalize(module)
+    _check_in_place(module)
     for node in list(module.graph.nodes):
         if node.op == "call_function":
             _rewrite(module, node)
@@ -138,21 +138,19 @@ def _check_ends(module: GraphModule) -> None:
             )
 
 
-def _functionalize(module: GraphModule) -> None:
-    """Replace in-place operators; later readers of their argument read the result instead."""
+def _check_in_place(module: GraphModule) -> None:
+    """Refuse in-place operators whose effect on other views the graph does not show."""
     order = {node: i for i, node in enumerate(module.graph.nodes)}
-    for node in list(module.graph.nodes):
+    for node in module.graph.nodes:
         if node.op != "call_function" or not _is_in_place(node):
             continue
-        source = node.args[0]
-        base = source
-        while base.target in _VIEWS | _ERASED:
-            base = base.args[0]
-            if any(order[user] > order[node] for user in base.users):
-                raise _unsupported(node, "use the out-of-place form on a view that is read again")
-        source.replace_all_uses_with(
-            node, delete_user_cb=lambda user, at=node: user is not at and order[user] > order[at]
-        )
+        chain = [node.args[0]]
+        while chain[-1].target in _VIEWS | _ERASED:
+            chain.append(chain[-1].args[0])
+        if any(order[user] > order[node] for base in chain for user in base.users):
+            raise _unsupported(
+                node, "it changes a tensor that is read again; use the out-of-place form"
+            )
 
 
 def _is_in_place(node: Node) -> bool:

@@ -51,7 +51,7 @@ def convolutions(draw: st.DrawFn) -> tuple[Conv, np.ndarray, int]:
     return node, x, draw(st.sampled_from([0, -128, 5]))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(convolutions())
 def test_convolution_equals_torch(case: tuple[Conv, np.ndarray, int]) -> None:
     node, x, zero = case
@@ -198,6 +198,7 @@ BROKEN = [
     ("conv", {"low": 5, "high": 4}, r"conv: clamp \[5, 4\] is not within INT8"),
     ("conv", {"zero_point": 1}, "conv: requantizes to zero point 1, but 'a' has 0"),
     ("conv", {"bias": FOUR * ((1 << 31) - 5)}, "conv: the accumulator of channel 0 can overflow"),
+    ("conv", {"bias": FOUR * (5 - (1 << 31))}, "conv: the accumulator of channel 0 can overflow"),
     ("pool", {"kernel": (2, 3)}, "pool: output width is 2, but 'b' has 3"),
     ("pool", {"mode": "min"}, "pool: mode must be"),
     ("pool", {"padding": (2, 0, 0, 0)}, "pool: output height is 4"),
@@ -222,7 +223,7 @@ def test_verifier_checks_multiplier_bits() -> None:
 
 
 def test_overflow_is_judged_by_actual_weights() -> None:
-    """133,000 weights of 127 overflow; with every other one zero they do not."""
+    """132,200 weights of ±127 overflow on the way although no sum does; half as many do not."""
 
     def graph(weight: np.ndarray) -> Graph:
         tensors = {
@@ -232,7 +233,8 @@ def test_overflow_is_judged_by_actual_weights() -> None:
         numbers = Requant(np.zeros(1, np.int64), np.ones(1, np.int64), np.full(1, 20))
         return Graph("g", "x", "y", tensors, (Conv("c", "x", "y", weight, numbers),))
 
-    weight = np.full((1, 1, 1, 133000), 127, np.int8)
+    weight = np.full((1, 1, 1, 132200), 127, np.int8)
+    weight[..., 1::2] = -127
     with pytest.raises(VerifyError, match="c: the accumulator of channel 0 can overflow INT32"):
         verify.verify(graph(weight))
     weight[..., ::2] = 0
