@@ -6,9 +6,9 @@ in the order of :data:`PRIORITY` counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -97,15 +97,9 @@ def violations(word: Value, config: Config) -> dict[Error, Value]:
     return {Error.OPCODE: ~any_of(known), **{c: any_of(terms) for c, terms in found.items()}}
 
 
-def any_of(conditions) -> Value:
+def any_of(conditions: Iterable[Value]) -> Value:
     """The disjunction of some one-bit values; 0 of none."""
-    out: Value = Signal(0).any()
-    terms = list(conditions)
-    if terms:
-        out = terms[0]
-        for term in terms[1:]:
-            out = out | term
-    return out
+    return Cat(conditions).any()
 
 
 class Decoder(wiring.Component):

@@ -84,14 +84,14 @@ class Gate(wiring.Component):
         with m.Else():
             m.d.comb += self.cause[Cause.EMPTY].eq(1)
 
-        started = Signal(range(self._overlap))
-        completed = Signal(range(self._overlap))
+        started = Signal(max((self._overlap - 1).bit_length(), 1))
+        completed = Signal.like(started)
         pcs = [Signal(PC_BITS, name=f"pc_{i}") for i in range(self._overlap)]
         last = Signal(PC_BITS)
         with m.If(self.ready):
-            m.d.sync += started.eq(started + 1)
+            m.d.sync += started.eq((started + 1) % self._overlap)
         with m.If(self.done):
-            m.d.sync += [completed.eq(completed + 1), last.eq(self.active)]
+            m.d.sync += [completed.eq((completed + 1) % self._overlap), last.eq(self.active)]
         for i, pc in enumerate(pcs):
             with m.If(self.ready & (started == i)):
                 m.d.sync += pc.eq(self.pc)

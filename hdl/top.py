@@ -61,7 +61,7 @@ class Weft(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self._config
-        m.submodules.control = control = Control(config, sources=CORE_FAULTS + 2)
+        m.submodules.control_block = control = Control(config, sources=CORE_FAULTS + 2)
         core = Core(config)
         read = ReadEngine(config)
         write = WriteEngine(config)
