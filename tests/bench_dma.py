@@ -118,10 +118,10 @@ class Memory(AxiMemory):
         A key of STALLS: "idle" holds back R and B, "backpressure" AR, AW and W.
     """
 
-    def __init__(self, dut, cycles: Cycles, *, stalls: str = "none", seed: int = 1, **options):
+    def __init__(self, dut, cycles: Cycles, *, prefix="m_axi__", stalls="none", seed=1, **options):
         idle, back = STALLS[stalls]
         options = Options(stall_seed=seed if idle or back else 0, log_traffic=True, **options)
-        super().__init__(dut, cycles, bus_bytes=BUS, prefix="m_axi__", options=options)
+        super().__init__(dut, cycles, bus_bytes=BUS, prefix=prefix, options=options)
         model = self.model
         allowed = idle * (1 << Channel.R | 1 << Channel.B)
         allowed |= back * (1 << Channel.AR | 1 << Channel.AW | 1 << Channel.W)

@@ -150,9 +150,10 @@ class Bench:
             self.writes.append((now, (memory, addr, lanes)))
 
 
-async def setup(dut, moves, fetches=(), *, sizes=None, **options):
+async def reset(dut, sizes=None):
+    """Clock and reset, with everything quiet."""
     base, size = segments_word()
-    cycles = await begin(
+    return await begin(
         dut,
         segments__base=base,
         segments__size=size if sizes is None else sizes,
@@ -163,6 +164,10 @@ async def setup(dut, moves, fetches=(), *, sizes=None, **options):
         fetch__payload=0,
         kill=0,
     )
+
+
+async def setup(dut, moves, fetches=(), *, sizes=None, **options):
+    cycles = await reset(dut, sizes)
     memory = Memory(dut, cycles, **options)
     data = contents(7)
     memory.map(*zip(BASES, data, strict=True))

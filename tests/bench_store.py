@@ -144,9 +144,10 @@ class Bench:
         return int.from_bytes(lanes, "little")
 
 
-async def setup(dut, moves, *, mapped=True, **options):
+async def reset(dut):
+    """Clock and reset, with everything quiet."""
     base, size = segments_word()
-    cycles = await begin(
+    return await begin(
         dut,
         segments__base=base,
         segments__size=size,
@@ -157,6 +158,10 @@ async def setup(dut, moves, *, mapped=True, **options):
         hold=0,
         kill=0,
     )
+
+
+async def setup(dut, moves, *, mapped=True, **options):
+    cycles = await reset(dut)
     memory = Memory(dut, cycles, **options)
     data = contents(7)
     if mapped:

@@ -1,0 +1,214 @@
+"""Bench of the read engine alone: limits, error responses, kill in every cycle."""
+
+from __future__ import annotations
+
+import cocotb
+from weft.hdl.ports import BurstRequest
+from weft.hdl.read_engine import READ_BURSTS
+from weft.hdl.registers import Error
+from weft.tb.bench import pack
+from weft.tb.memory_model import Channel, Response
+
+from tests.bench_dma import BASES, BUS, CONFIG, Memory, begin, contents
+
+SOURCES = ("fetch", "load")
+#: A burst to ask for: address and beats. Its pc is its place in the list, plus 100 for LOAD.
+Request = tuple[int, int]
+
+
+class Bench:
+    """Offers requests of both sources, each as soon as its predecessor was taken.
+
+    Attributes
+    ----------
+    accepted
+        Per source, (cycle, request).
+    data
+        Per source, (cycle, data, last, error) of every beat returned.
+    errors
+        (cycle, code, pc).
+    """
+
+    def __init__(self, dut, cycles, memory):
+        self.dut, self.cycles, self.memory = dut, cycles, memory
+        self.waiting: dict[str, list[Request]] = {s: [] for s in SOURCES}
+        self.accepted: dict[str, list[tuple[int, Request]]] = {s: [] for s in SOURCES}
+        self.data: dict[str, list[tuple[int, int, int, int]]] = {s: [] for s in SOURCES}
+        self.errors: list[tuple[int, int, int]] = []
+        self.risen: list[int] = []
+        self.idle: list[int] = []
+        self.kill: set[int] = set()
+
+    async def run(self, until, limit: int = 3000) -> None:
+        while not until():
+            assert self.cycles.now < limit, f"stuck: {self.accepted}"
+            await self.step()
+
+    async def step(self) -> None:
+        dut, now = self.dut, self.cycles.now
+        dut.kill.value = int(now in self.kill)
+        for i, source in enumerate(SOURCES):
+            waiting = self.waiting[source]
+            getattr(dut, f"{source}__valid").value = int(bool(waiting))
+            if waiting:
+                addr, beats = waiting[0]
+                pc = len(self.accepted[source]) + 100 * i
+                request = {"addr": addr, "len": beats - 1, "pc": pc}
+                getattr(dut, f"{source}__payload").value = pack(BurstRequest(CONFIG), request)
+        await self.cycles.settle()
+        for source in SOURCES:
+            if self.waiting[source] and int(getattr(dut, f"{source}__ready").value):
+                self.accepted[source].append((now, self.waiting[source].pop(0)))
+            if int(getattr(dut, f"{source}_data__valid").value):
+                parts = (
+                    int(getattr(dut, f"{source}_data__{p}").value)
+                    for p in ("data", "last", "error")
+                )
+                self.data[source].append((now, *parts))
+        if int(dut.error__valid.value):
+            self.errors.append((now, int(dut.error__code.value), int(dut.error__pc.value)))
+        self.risen.append(int(dut.axi__arvalid.value))
+        self.idle.append(int(dut.idle.value))
+        assert int(dut.axi__rready.value) == 1
+        await self.cycles.edge()
+
+
+async def setup(dut, **options) -> tuple[Bench, list[bytearray]]:
+    zero = {f"{s}__{part}": 0 for s in SOURCES for part in ("valid", "payload")}
+    cycles = await begin(dut, kill=0, **zero)
+    memory = Memory(dut, cycles, prefix="axi__", **options)
+    data = contents(3)
+    memory.map(*zip(BASES, data, strict=True))
+    return Bench(dut, cycles, memory), data
+
+
+def answer(requests: list[Request], data: list[bytearray]) -> list[tuple[int, int]]:
+    """(data, last) of every beat."""
+    out = []
+    for addr, beats in requests:
+        segment = max(i for i, base in enumerate(BASES) if base <= addr)
+        for i in range(beats):
+            at = addr - BASES[segment] + i * BUS
+            part = data[segment][at : at + BUS]
+            out.append((int.from_bytes(part, "little"), int(i == beats - 1)))
+    return out
+
+
+FETCHES: list[Request] = [(BASES[0] + 128 * i, 4) for i in range(2)]
+LOADS: list[Request] = [(BASES[1] + 512 * i, n) for i, n in enumerate((5, 1, 3))]
+BEATS = sum(n for _, n in (*FETCHES, *LOADS))
+
+
+@cocotb.test()
+@cocotb.parametrize(number=range(BEATS), response=[Response.SLVERR, Response.DECERR])
+async def error_response(dut, number, response):
+    """One bad beat is reported once, in the cycle it is returned, with its burst's pc."""
+    bench, data = await setup(dut, latency=2, read_fault=number, read_response=response)
+    bench.waiting = {"fetch": list(FETCHES), "load": list(LOADS)}
+    await bench.run(lambda: bench.cycles.now > 10 and bench.idle[-1])
+    owners = [("fetch", pc) for pc, (_, n) in enumerate(FETCHES) for _ in range(n)]
+    owners += [("load", 100 + pc) for pc, (_, n) in enumerate(LOADS) for _ in range(n)]
+    source, pc = owners[number]
+    when = bench.memory.on(Channel.R)[number][0] + 1
+    assert bench.errors == [(when, Error.READ_BUS, pc)]
+    flagged = [(s, beat[0]) for s in SOURCES for beat in bench.data[s] if beat[3]]
+    assert flagged == [(source, when)]
+    for name, requests in (("fetch", FETCHES), ("load", LOADS)):
+        assert [beat[1:3] for beat in bench.data[name]] == answer(requests, data)
+
+
+@cocotb.test()
+async def exclusive_okay(dut):
+    """EXOKAY is no error."""
+    bench, _ = await setup(dut, latency=2, read_fault=3, read_response=Response.EXOKAY)
+    bench.waiting["load"] = list(LOADS)
+    await bench.run(lambda: bench.cycles.now > 10 and bench.idle[-1])
+    assert not bench.errors
+
+
+@cocotb.test()
+async def credit(dut):
+    """LOAD may fill `read_beats` to the last beat; FETCH is not counted out by it."""
+    bench, _ = await setup(dut, latency=1, read_beats=0)
+    most = CONFIG.burst_beats
+    whole = CONFIG.read_beats // most - 1
+    rest = [most - 3, 2]
+    bench.waiting["load"] = [(BASES[0], most)] * whole + [(BASES[0], n) for n in (*rest, 2, 1)]
+    await bench.run(lambda: bench.cycles.now == 30)
+    assert [n for _, (_, n) in bench.accepted["load"]] == [most] * whole + rest
+    assert len(bench.memory.on(Channel.AR)) == whole + 2
+    bench.waiting["load"] = [(BASES[0], 1), (BASES[0], 1)]
+    bench.waiting["fetch"] = [(BASES[0], 4)]
+    await bench.run(lambda: bench.cycles.now == 40)
+    assert len(bench.accepted["fetch"]) == 1
+    assert len(bench.accepted["load"]) == whole + 2
+    assert not bench.idle[-1]
+
+
+@cocotb.test()
+async def last_beat_of_credit(dut):
+    """One beat fits where one is left."""
+    bench, _ = await setup(dut, latency=1, read_beats=0)
+    most = CONFIG.burst_beats
+    whole = CONFIG.read_beats // most - 1
+    bench.waiting["load"] = [(BASES[0], most)] * whole + [(BASES[0], most - 1), (BASES[0], 1)]
+    await bench.run(lambda: bench.cycles.now == 20)
+    assert not bench.waiting["load"]
+
+
+@cocotb.test()
+async def open_bursts(dut):
+    """No more than READ_BURSTS bursts are open, whoever asks."""
+    bench, _ = await setup(dut, latency=1, read_beats=0)
+    bench.waiting = {
+        "fetch": [(BASES[0], 1)] * 5,
+        "load": [(BASES[0], 1)] * READ_BURSTS,
+    }
+    await bench.run(lambda: bench.cycles.now == 60)
+    assert len(bench.accepted["fetch"]) == 5
+    assert len(bench.accepted["load"]) == READ_BURSTS - 5
+    assert len(bench.memory.on(Channel.AR)) == READ_BURSTS
+
+
+@cocotb.test()
+async def a_burst_a_cycle(dut):
+    """Requests are taken in consecutive cycles, FETCH's first."""
+    bench, _ = await setup(dut, latency=1)
+    bench.waiting = {"fetch": list(FETCHES), "load": list(LOADS)}
+    await bench.run(lambda: bench.cycles.now == 10)
+    assert [c for s in SOURCES for c, _ in bench.accepted[s]] == list(range(5))
+    assert [c for c, _ in bench.memory.on(Channel.AR)] == list(range(1, 6))
+
+
+@cocotb.test()
+@cocotb.parametrize(stalls=["none", "both"], at=range(1, 30, 2), hold=[1, 25])
+async def kill(dut, stalls, at, hold):
+    """Killed anywhere, by a pulse or for long: AR is kept, data swallowed, then it works again."""
+    bench, data = await setup(
+        dut, latency=3, stalls=stalls, seed=at, read_fault=9, read_response=Response.SLVERR
+    )
+    bench.kill = set(range(at, at + hold))
+    bench.waiting = {"fetch": list(FETCHES), "load": LOADS * 3}
+    await bench.run(lambda: bench.cycles.now == at + 1)
+    taken = [request for s in SOURCES for c, request in bench.accepted[s]]
+    assert all(c < at for s in SOURCES for c, _ in bench.accepted[s])
+    # Requests stay offered while the bus drains, and are not taken.
+    await bench.run(lambda: bench.cycles.now > at + 1 and bench.idle[-1])
+    assert sum(len(bench.accepted[s]) for s in SOURCES) == len(taken)
+    assert len(bench.memory.on(Channel.AR)) == len(taken)
+    assert len(bench.memory.on(Channel.R)) == sum(n for _, n in taken)
+    assert all(beat[0] < at for s in SOURCES for beat in bench.data[s])
+    assert all(e[0] < at for e in bench.errors)
+    for name, requests in (("fetch", FETCHES), ("load", LOADS * 3)):
+        got = [beat[1:3] for beat in bench.data[name]]
+        assert got == answer(requests, data)[: len(got)]
+    # Both sources start anew.
+    await bench.run(lambda: bench.cycles.now >= at + hold)
+    bench.waiting = {"fetch": [], "load": []}
+    await bench.run(lambda: bench.cycles.now > at + hold + 60 and bench.idle[-1])
+    before = {s: len(bench.data[s]) for s in SOURCES}
+    bench.waiting = {"fetch": list(FETCHES), "load": list(LOADS)}
+    now = bench.cycles.now
+    await bench.run(lambda: bench.cycles.now > now + 10 and bench.idle[-1])
+    for name, requests in (("fetch", FETCHES), ("load", LOADS)):
+        assert [beat[1:3] for beat in bench.data[name][before[name] :]] == answer(requests, data)
