@@ -1,0 +1,266 @@
+"""The whole machine in RTL: hand-written programs, against NumPy and the golden machine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from weft.hdl.config import PRESETS, Config
+from weft.hdl.isa import Instruction, Memory, Opcode, Segment, Unit, post_bit, wait_bit
+from weft.hdl.numerics import Parameter, requantize
+from weft.hdl.registers import Cause, Error
+from weft.host.device import Job
+from weft.host.golden import GoldenDevice
+from weft.tb.devices import IcarusDevice, VerilatorDevice
+
+VECTORS, DEPTH = 9, 11
+DEVICES = {"verilator": VerilatorDevice, "icarus": IcarusDevice}
+
+
+def encode(*program: Instruction) -> bytes:
+    return b"".join(instruction.encode() for instruction in program)
+
+
+def fields(**values: int) -> dict[str, int]:
+    return values
+
+
+def load(memory: Memory, offset: int, length: int, consumer: Unit) -> Instruction:
+    """A LOAD of one row from CONST (or INPUT, to ACT) that posts semaphore 0 to `consumer`."""
+    segment = Segment.INPUT if memory == Memory.ACT else Segment.CONST
+    post = post_bit(Unit.LOAD, consumer, 0)
+    values = fields(memory=memory, segment=segment, offset=offset, length=length, post=post)
+    return Instruction(Opcode.LOAD, values)
+
+
+def round_up(value: int, step: int) -> int:
+    return -(-value // step) * step
+
+
+class Gemm:
+    """A matrix product of random numbers, as a program: VECTORS × DEPTH by DEPTH × cols."""
+
+    def __init__(self, config: Config, seed: int = 0):
+        rng = np.random.default_rng(seed)
+        rows, cols, bus = config.rows, config.cols, config.bus_bytes
+        self.config = config
+        self.act = rng.integers(-128, 128, (VECTORS, DEPTH), np.int8)
+        self.weight = rng.integers(-127, 128, (DEPTH, cols), np.int8)
+        self.parameters = [
+            Parameter(
+                bias=int(rng.integers(-5000, 5000)),
+                multiplier=int(rng.integers(1 << 14, 1 << 16)),
+                shift=23,
+                zero_point=int(rng.integers(-10, 10)),
+                low=-120,
+            )
+            for _ in range(cols)
+        ]
+        tiles = -(-DEPTH // rows)
+        wgt = np.zeros((tiles * rows, config.wgt_row_bytes), np.int8)
+        wgt[:DEPTH, :cols] = self.weight
+        par = b"".join(parameter.encode() for parameter in self.parameters)
+        wgt_bytes = round_up(wgt.nbytes, bus)
+        par_bytes = round_up(len(par), bus)
+        self.const = wgt.tobytes().ljust(wgt_bytes, b"\0") + par.ljust(par_bytes, b"\0")
+        dst = config.act_bank_bytes
+        self.program = [
+            load(Memory.WGT, 0, wgt_bytes, Unit.WEIGHT),
+            load(Memory.ACT, 0, self.act.size, Unit.MATMUL),
+            load(Memory.PAR, wgt_bytes, par_bytes, Unit.VECTOR),
+            Instruction(
+                Opcode.MATMUL,
+                fields(
+                    weight_wait=wait_bit(Unit.WEIGHT, Unit.LOAD, 0),
+                    wait=wait_bit(Unit.MATMUL, Unit.LOAD, 0),
+                    post=post_bit(Unit.MATMUL, Unit.VECTOR, 0),
+                    kc=DEPTH,
+                    ox=VECTORS,
+                    width=VECTORS,
+                    pixel_pitch=DEPTH,
+                ),
+            ),
+            Instruction(
+                Opcode.DRAIN,
+                fields(
+                    wait=wait_bit(Unit.VECTOR, Unit.LOAD, 0)
+                    | wait_bit(Unit.VECTOR, Unit.MATMUL, 0),
+                    post=post_bit(Unit.VECTOR, Unit.STORE, 0),
+                    channels=cols,
+                    ox=VECTORS,
+                    dst=dst,
+                    dst_pixel=cols,
+                ),
+            ),
+            Instruction(
+                Opcode.STORE,
+                fields(
+                    wait=wait_bit(Unit.STORE, Unit.VECTOR, 0),
+                    segment=Segment.OUTPUT,
+                    local=dst,
+                    length=VECTORS * cols,
+                ),
+            ),
+            Instruction(Opcode.END, {"tag": 0x5EED}),
+        ]
+
+    def job(self, *program: Instruction) -> Job:
+        """The program, or another one, with this data."""
+        output = bytes(round_up(VECTORS * self.config.cols, 64) + 64)
+        code = encode(*(program or self.program))
+        return Job(code, (self.const, self.act.tobytes().ljust(512, b"\0"), output, b""))
+
+    def expected(self) -> bytes:
+        """The product, by NumPy alone."""
+        sums = self.act.astype(np.int32) @ self.weight.astype(np.int32)
+        columns = [requantize(sums[:, c], p) for c, p in enumerate(self.parameters)]
+        return np.stack(columns, axis=1).tobytes()
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """A 4×4 machine in Verilator, kept for all tests."""
+    device = VerilatorDevice(PRESETS["tiny"], latency=20, patience=20_000)
+    yield device
+    device.close()
+
+
+def check_product(gemm: Gemm, result) -> None:
+    result.require()
+    expected = gemm.expected()
+    assert result.segments[Segment.OUTPUT][: len(expected)] == expected
+    assert not any(result.segments[Segment.OUTPUT][len(expected) :])
+    assert result.tag == 0x5EED
+
+
+def test_product(tiny):
+    gemm = Gemm(tiny.config)
+    result = tiny.run(gemm.job())
+    check_product(gemm, result)
+    golden = GoldenDevice(tiny.config).run(gemm.job())
+    assert result.segments == golden.segments
+    order = [Unit(unit) for unit in result.retired[:, 1]]
+    assert sorted(order) == [*[Unit.LOAD] * 3, Unit.WEIGHT, Unit.MATMUL, Unit.VECTOR, Unit.STORE]
+    assert order[-3:] == [Unit.MATMUL, Unit.VECTOR, Unit.STORE]
+
+
+def test_counters_account_for_every_cycle(tiny):
+    gemm = Gemm(tiny.config)
+    counters = tiny.run(gemm.job()).require().counters
+    for unit in Unit:
+        causes = {cause: counters[f"{unit.name}_{cause.name}"] for cause in Cause}
+        assert sum(causes.values()) == counters["CYCLES"], unit.name
+        assert causes[Cause.BUSY] > 0
+    assert counters["INSTRUCTIONS"] == len(gemm.program)
+    assert counters["VECTORS"] == VECTORS * -(-DEPTH // tiny.config.rows)
+    assert counters["WRITE_BEATS"] == -(-VECTORS * tiny.config.cols // tiny.config.bus_bytes)
+    data = len(gemm.const) + round_up(gemm.act.size, tiny.config.bus_bytes)
+    assert counters["READ_BEATS"] == (data + 32 * len(gemm.program)) // tiny.config.bus_bytes
+
+
+def test_the_same_job_takes_the_same_cycles(tiny):
+    gemm = Gemm(tiny.config)
+    first, second = tiny.run(gemm.job()), tiny.run(gemm.job())
+    assert first.counters == second.counters
+    assert first.retired.tolist() == second.retired.tolist()
+
+
+def test_both_simulators_agree(tiny):
+    gemm = Gemm(tiny.config)
+    icarus = IcarusDevice(tiny.config, latency=20, patience=20_000)
+    other = icarus.run(gemm.job())
+    check_product(gemm, other)
+    result = tiny.run(gemm.job())
+    assert other.counters == result.counters
+    assert other.retired.tolist() == result.retired.tolist()
+
+
+def change(instruction: Instruction, **values: int) -> Instruction:
+    return replace(instruction, fields={**instruction.fields, **values})
+
+
+#: How to break the program: place of the culprit, what becomes of it, and the error.
+FAULTS = {
+    "opcode": (3, lambda word: word & ~0xF, Error.OPCODE),
+    "reserved": (5, lambda word: word | 1 << 255, Error.RESERVED),
+    "peer": (6, lambda word: word | 1 << 4, Error.FIELD),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_illegal_instruction_stops_the_machine_and_it_recovers(tiny, name):
+    gemm = Gemm(tiny.config)
+    place, broken, error = FAULTS[name]
+    code = bytearray(gemm.job().code)
+    word = int.from_bytes(code[32 * place : 32 * place + 32], "little")
+    code[32 * place : 32 * place + 32] = broken(word).to_bytes(32, "little")
+    job = replace(gemm.job(), code=bytes(code))
+    result = tiny.run(job)
+    assert (result.error, result.error_pc) == (error, 32 * place)
+    golden = GoldenDevice(tiny.config).run(job)
+    assert (golden.error, golden.error_pc) == (error, 32 * place)
+    assert result.segments == golden.segments
+    check_product(gemm, tiny.run(gemm.job()))
+
+
+@pytest.mark.parametrize(
+    ("place", "values", "error"),
+    [
+        (1, {"offset": 1 << 20}, Error.WINDOW),
+        (5, {"offset": 1 << 20}, Error.WINDOW),
+        (2, {"offset": 4}, Error.ALIGNMENT),
+        (4, {"ry": 2}, Error.FIELD),
+    ],
+)
+def test_bad_fields(tiny, place, values, error):
+    gemm = Gemm(tiny.config)
+    program = list(gemm.program)
+    program[place] = change(program[place], **values)
+    result = tiny.run(gemm.job(*program))
+    assert (result.error, result.error_pc) == (error, 32 * place)
+    assert result.segments == GoldenDevice(tiny.config).run(gemm.job(*program)).segments
+    check_product(gemm, tiny.run(gemm.job()))
+
+
+def test_semaphore_left_and_missing_end(tiny):
+    gemm = Gemm(tiny.config)
+    left = [*gemm.program[:3], gemm.program[-1]]
+    result = tiny.run(gemm.job(*left))
+    assert (result.error, result.error_pc) == (Error.SEMAPHORE_LEFT, 32 * 3)
+    result = tiny.run(gemm.job(*gemm.program[:-1]))
+    assert (result.error, result.error_pc) == (Error.PROGRAM_END, 32 * 6)
+    assert result.segments[Segment.OUTPUT].startswith(gemm.expected())
+    check_product(gemm, tiny.run(gemm.job()))
+
+
+def test_semaphore_overflow(tiny):
+    gemm = Gemm(tiny.config)
+    program = [gemm.program[0]] * 64 + [Instruction(Opcode.END)]
+    result = tiny.run(gemm.job(*program))
+    assert (result.error, result.error_pc) == (Error.SEMAPHORE_OVERFLOW, 32 * 63)
+    check_product(gemm, tiny.run(gemm.job()))
+
+
+def test_watchdog(tiny):
+    gemm = Gemm(tiny.config)
+    program = [gemm.program[3], gemm.program[-1]]
+    tiny.watchdog = 300
+    result = tiny.run(gemm.job(*program))
+    tiny.watchdog = 0
+    assert (result.error, result.error_pc) == (Error.WATCHDOG, 32)
+    assert result.counters["CYCLES"] == 301
+    check_product(gemm, tiny.run(gemm.job()))
+
+
+def test_bank_conflict(tiny):
+    """STORE reads the bank that MATMUL reads, without a semaphore between them."""
+    gemm = Gemm(tiny.config)
+    matmul = change(gemm.program[3], oy=512, height=512, ox=1, post=0)
+    program = [*gemm.program[:2], matmul]
+    store = change(gemm.program[5], wait=0, local=0)
+    program += [store] * 3 + [gemm.program[-1]]
+    result = tiny.run(gemm.job(*program))
+    assert result.error == Error.BANK_CONFLICT
+    assert result.error_pc in (32 * 3, 32 * 4, 32 * 5)
+    check_product(gemm, tiny.run(gemm.job()))
