@@ -180,15 +180,15 @@ class _Order:
             self._count[part] += 1
             for key in _semaphores(part, wait, consumer=True):
                 self._wait(index, instruction, key)
+        ends: dict[Unit, Clock] = {}
         done = _NOTHING
         for part, _, _ in parts:
             done = tuple(map(max, done, self._clock[part]))
             done = (*done[:part], self._count[part], *done[part + 1 :])
-            if part == Unit.WEIGHT:
-                weight_done = done
+            ends[part] = done
         for part, _, post in parts:
             for key in _semaphores(part, post, consumer=False):
-                self._post(index, instruction, key, weight_done if part == Unit.WEIGHT else done)
+                self._post(index, instruction, key, ends[part])
         return {part: self._clock[part] for part, _, _ in parts}
 
     def _wait(self, index: int, instruction: Instruction, key: Semaphore) -> None:

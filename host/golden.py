@@ -6,121 +6,26 @@ program (``host/check.py``) leaves the same bytes here and in hardware.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..hdl.isa import (
-    FORMATS,
-    INSTRUCTION_BYTES,
-    PEERS,
-    SEMAPHORE_MAX,
-    SEMAPHORES,
-    Instruction,
-    IsaError,
-    Memory,
-    Opcode,
-    Reduce,
-    Unit,
-    check,
-)
+from ..hdl.isa import INSTRUCTION_BYTES, Instruction, Memory, Opcode, Reduce, Unit
 from ..hdl.numerics import PARAMETER_BYTES, PARAMETER_FIELDS, Parameter, requantize
 from ..hdl.registers import Error
 from .device import Job, Result
+from .traps import Semaphores, Trap, classify, decode
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ..hdl.config import Config
 
+__all__ = ["GoldenDevice", "GoldenMachine", "classify", "parameters"]
+
 #: Longest reduction whose INT8 products sum exactly in float32 (2^24 / 2^14).
 _EXACT_FLOAT32 = 1024
-
-
-class Trap(Exception):
-    """An instruction that stops the machine."""
-
-    def __init__(self, error: Error):
-        super().__init__(error.name)
-        self.error = error
-
-
-def classify(word: bytes, config: Config) -> Error:
-    """What the decoder says to one instruction: NONE, or the error that it traps with.
-
-    Where several apply the first of OPCODE, RESERVED, FIELD, ALIGNMENT is reported.
-    """
-    value = int.from_bytes(word, "little")
-    if value & 0xF not in set(Opcode):
-        return Error.OPCODE
-    opcode = Opcode(value & 0xF)
-    if value >> sum(entry.bits for entry in FORMATS[opcode]):
-        return Error.RESERVED
-    try:
-        instruction = Instruction.decode(word)
-    except IsaError:
-        return Error.FIELD
-    try:
-        check(instruction, config)
-    except IsaError:
-        return Error.ALIGNMENT if _fields_legal(instruction) else Error.FIELD
-    return Error.NONE
-
-
-def _fields_legal(instruction: Instruction) -> bool:
-    """Whether :func:`weft.hdl.isa.check` finds nothing but alignment to complain about."""
-    peers = len(PEERS[instruction.unit]) if instruction.unit is not None else 0
-    if (instruction.wait | instruction.post) >> (2 * peers):
-        return False
-    if instruction.opcode in (Opcode.DRAIN, Opcode.POOL) and instruction.reduce == Reduce.NONE:
-        return (instruction.ry, instruction.rx) == (1, 1)
-    return True
-
-
-@lru_cache(maxsize=16)
-def _decode(code: bytes, config: Config) -> tuple[tuple[Instruction | None, Error], ...]:
-    """The stream up to END or the first illegal instruction (None with its error)."""
-    out: list[tuple[Instruction | None, Error]] = []
-    for at in range(0, len(code), INSTRUCTION_BYTES):
-        word = code[at : at + INSTRUCTION_BYTES]
-        error = classify(word, config)
-        instruction = Instruction.decode(word) if error == Error.NONE else None
-        out.append((instruction, error))
-        if instruction is None or instruction.opcode == Opcode.END:
-            break
-    return tuple(out)
-
-
-class Semaphores:
-    """The counting semaphores, taken and given in program order."""
-
-    def __init__(self) -> None:
-        self.counts = dict.fromkeys(SEMAPHORES, 0)
-
-    def wait(self, unit: Unit, mask: int) -> None:
-        """Take `mask`; one that is zero would never be posted, so the watchdog would bite."""
-        taken = [
-            (peer, unit, k)
-            for i, peer in enumerate(PEERS[unit])
-            for k in (0, 1)
-            if mask >> (2 * i + k) & 1
-        ]
-        if any(self.counts[key] == 0 for key in taken):
-            raise Trap(Error.WATCHDOG)
-        for key in taken:
-            self.counts[key] -= 1
-
-    def post(self, unit: Unit, mask: int) -> None:
-        """Give `mask`."""
-        for i, peer in enumerate(PEERS[unit]):
-            for k in (0, 1):
-                if mask >> (2 * i + k) & 1:
-                    key = (unit, peer, k)
-                    if self.counts[key] == SEMAPHORE_MAX:
-                        raise Trap(Error.SEMAPHORE_OVERFLOW)
-                    self.counts[key] += 1
 
 
 class GoldenMachine:
@@ -176,7 +81,7 @@ class GoldenMachine:
         self._segments = [np.frombuffer(segment, np.uint8) for segment in segments]
         semaphores = Semaphores()
         error, error_pc, tag = Error.PROGRAM_END, len(code), 0
-        for index, (instruction, illegal) in enumerate(_decode(bytes(code), self.config)):
+        for index, (instruction, illegal) in enumerate(decode(bytes(code), self.config)):
             try:
                 if instruction is None:
                     raise Trap(illegal)
@@ -373,7 +278,7 @@ def parameters(entries: np.ndarray, multiplier_bits: int) -> list[tuple[slice, P
     cuts = sorted({0, len(entries), *wide.tolist(), *(wide + 1).tolist()})
     out = []
     for first, last in pairwise(cuts):
-        run = {name: value[first:last] for name, value in fields.items()}
+        run: dict[str, Any] = {name: value[first:last] for name, value in fields.items()}
         if fields["shift"][first] == 63:
             run = {name: int(value[0]) for name, value in run.items()}
         out.append((slice(first, last), Parameter(**run)))

@@ -23,7 +23,7 @@ from weft.hdl.isa import (
 )
 from weft.hdl.registers import Error
 from weft.host.disasm import assemble, disassemble
-from weft.host.golden import classify
+from weft.host.traps import classify
 
 CONFIG = PRESETS["default"]
 FIELDS = [(opcode, f) for opcode in Opcode for f in FORMATS[opcode][1:]]
