@@ -226,10 +226,9 @@ class MatmulUnit(wiring.Component):
             posts.w_data.eq(post),
             posts.r_en.eq(self.retired),
             self.unit.done.eq(self.retired),
+            self.unit.post.eq(Mux(self.retired, posts.r_data, 0)),
             self.unit.busy.eq(active | posts.r_rdy),
         ]
-        with m.If(self.retired):
-            m.d.comb += self.unit.post.eq(posts.r_data)
         return m
 
     def _read(self, m, launch, lanes, base, row, col, height, width, fill) -> None:

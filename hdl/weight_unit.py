@@ -166,9 +166,8 @@ class WeightUnit(wiring.Component):
             self.load_first.eq(delay(m, first, ROW_READ_LATENCY, name="load_first")),
             self.weights.as_value().eq(self.wgt.data),
             self.unit.done.eq(reading & (left == 0) & last_tile),
+            self.unit.post.eq(Mux(self.unit.done, done_post, 0)),
             self.unit.busy.eq(waiting | reading),
             self.unit.stall.eq(waiting & ~reading),
         ]
-        with m.If(self.unit.done):
-            m.d.comb += self.unit.post.eq(done_post)
         return m

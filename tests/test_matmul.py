@@ -27,27 +27,25 @@ ODD = Config(
 LARGE = Config(rows=16, cols=16, acc_depth=64, wgt_bytes=8192, act_bytes=16384)
 
 
-def run(config: Config, *, seed: int, count: int, simulator: str = "verilator") -> None:
+@pytest.mark.parametrize(
+    ("config", "count", "simulator"),
+    [
+        (SQUARE, 40, "verilator"),
+        (SQUARE, 6, "icarus"),
+        (WIDE, 8, "icarus"),
+        (ODD, 8, "icarus"),
+        (LARGE, 4, "icarus"),
+    ],
+    ids=["4x4", "4x4-icarus", "8x12", "12x4", "16x16"],
+)
+def test_core(config, count, simulator):
     simulate(
         GemmCore(config),
         "tests.bench_matmul",
         simulator=simulator,
-        env={"CONFIG": json.dumps(dataclasses.asdict(config)), "SEED": seed, "COUNT": count},
+        env={"CONFIG": json.dumps(dataclasses.asdict(config)), "COUNT": count},
         name=f"matmul_{config.rows}x{config.cols}",
     )
-
-
-@pytest.mark.parametrize(
-    ("config", "count"),
-    [(SQUARE, 40), (WIDE, 16), (ODD, 12), (LARGE, 8)],
-    ids=["4x4", "8x12", "12x4", "16x16"],
-)
-def test_core(config, count):
-    run(config, seed=1, count=count)
-
-
-def test_icarus_agrees():
-    run(SQUARE, seed=2, count=6, simulator="icarus")
 
 
 def test_constants_agree():
