@@ -124,19 +124,19 @@ class ActReadPath(wiring.Component):
             m.d.sync += self.hit.eq(hit)
         else:
             # Cycle 0: this word and the next; cycle 1: which of them each memory lane reads.
-            this = Signal(len(word), reset_less=True)
-            following = Signal(len(word), reset_less=True)
-            m.d.sync += [this.eq(word), following.eq(word + 1)]
+            near = Signal(len(word), reset_less=True)
+            far = Signal(len(word), reset_less=True)
+            m.d.sync += [near.eq(word), far.eq(word + 1)]
             carries = _below(shifts[1], all_lanes)
             m.d.sync += [
-                self.addr[lane].eq(Mux(carries[lane], following, this)) for lane in range(all_lanes)
+                self.addr[lane].eq(Mux(carries[lane], far, near)) for lane in range(all_lanes)
             ]
             beyond = Cat(shifts[1] > all_lanes - 1 - i for i in range(width))
             m.d.sync += self.hit.eq(
-                Mux((used & ~beyond).any(), _one_hot(_bank_of(config, this), config.act_banks), 0)
+                Mux((used & ~beyond).any(), _one_hot(_bank_of(config, near), config.act_banks), 0)
                 | Mux(
                     (used & beyond).any(),
-                    _one_hot(_bank_of(config, following), config.act_banks),
+                    _one_hot(_bank_of(config, far), config.act_banks),
                     0,
                 )
             )
@@ -193,25 +193,25 @@ class ActWritePath(wiring.Component):
         config, port = self._config, self.port
         all_lanes = config.act_lanes
         shift, word = _split(config, port.base)
-        this = Signal(len(word), reset_less=True)
-        following = Signal(len(word), reset_less=True)
+        near = Signal(len(word), reset_less=True)
+        far = Signal(len(word), reset_less=True)
         carries = Signal(all_lanes, reset_less=True)
         enabled = Signal(all_lanes)
         lanes = Signal(8 * all_lanes)
         mask = Signal(all_lanes)
         m.d.comb += [lanes.eq(port.data.as_value()), mask.eq(Mux(port.en, port.mask, 0))]
         m.d.sync += [
-            this.eq(word),
-            following.eq(word + 1),
+            near.eq(word),
+            far.eq(word + 1),
             carries.eq(_below(shift, all_lanes)),
             enabled.eq(rotate(mask, shift, 1)),
             self.lanes.eq(rotate(lanes, shift, 8)),
         ]
-        in_this, in_following = enabled & ~carries, enabled & carries
+        in_near, in_far = enabled & ~carries, enabled & carries
         for bank in range(config.act_banks):
-            here = Mux(_bank_of(config, this) == bank, in_this, 0)
-            there = Mux(_bank_of(config, following) == bank, in_following, 0)
+            here = Mux(_bank_of(config, near) == bank, in_near, 0)
+            there = Mux(_bank_of(config, far) == bank, in_far, 0)
             m.d.comb += self.en[bank].eq(here | there)
         for lane in range(all_lanes):
-            m.d.comb += self.addr[lane].eq(Mux(carries[lane], following, this))
+            m.d.comb += self.addr[lane].eq(Mux(carries[lane], far, near))
         return m

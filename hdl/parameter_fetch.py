@@ -58,14 +58,14 @@ class ParameterFetch(wiring.Component):
         lanes = self._config.vector_lanes
         addr = Signal.like(self.base)
         left = Signal.like(self.channels)
-        final = Signal()  # left == 1
+        single = Signal()  # left == 1
         lane = Signal(lanes)  # one-hot
         reading = Signal()
         with m.If(self.start):
             m.d.sync += [
                 addr.eq(self.base),
                 left.eq(self.channels),
-                final.eq(self.channels == 1),
+                single.eq(self.channels == 1),
                 lane.eq(1),
                 reading.eq(1),
             ]
@@ -73,7 +73,7 @@ class ParameterFetch(wiring.Component):
             m.d.sync += [
                 addr.eq(addr + 1),
                 left.eq(left - 1),
-                final.eq(left == 2),
+                single.eq(left == 2),
                 lane.eq(lane.rotate_left(1)),
                 reading.eq(~self.granted),
             ]
@@ -86,7 +86,7 @@ class ParameterFetch(wiring.Component):
             m.d.sync += register.eq(delayed)
             delayed = register
         m.d.comb += [
-            self.granted.eq(reading & (lane[-1] | final)),
+            self.granted.eq(reading & (lane[-1] | single)),
             self.par.en.eq(reading),
             self.par.addr.eq(addr),
             self.arrives.eq(delayed),

@@ -90,9 +90,9 @@ class Ram(wiring.Component):
             read.addr.eq(self.r_addr),
         ]
         if self._output_register:
-            output = Signal(self._width, reset_less=True)
-            m.d.sync += output.eq(read.data)
-            m.d.comb += self.r_data.eq(output)
+            behind = Signal(self._width, reset_less=True)
+            m.d.sync += behind.eq(read.data)
+            m.d.comb += self.r_data.eq(behind)
         else:
             m.d.comb += self.r_data.eq(read.data)
         return m

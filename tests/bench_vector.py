@@ -135,11 +135,13 @@ def overwrites(i: Instruction) -> bool:
 class Emulation:
     """Answers the unit's reads, each in its cycle and with noise around it, and takes its writes.
 
-    Reads see ACT as it was before the instruction.
+    Reads see ACT as it was before the instruction. `now` is the cycle; whoever waits for an edge
+    increments it.
     """
 
-    def __init__(self, dut, cycles, memories: Memories):
-        self._dut, self._cycles, self._memories = dut, cycles, memories
+    def __init__(self, dut, memories: Memories):
+        self.now = 0
+        self._dut, self._memories = dut, memories
         self._answers: dict[str, dict[int, int]] = {"acc": {}, "act": {}, "par": {}}
         self._rng = random.Random(SEED)
         self.written = memories.act.copy()
@@ -151,14 +153,14 @@ class Emulation:
         for name, answers in self._answers.items():
             port = getattr(self._dut, f"{name}__data")
             noise = self._rng.getrandbits(len(port))
-            port.value = answers.pop(self._cycles.now, noise)
+            port.value = answers.pop(self.now, noise)
 
     def _get(self, name: str) -> int:
         return int(getattr(self._dut, name).value)
 
     def observe(self) -> None:
         """Take this cycle's requests."""
-        now, lanes = self._cycles.now, CONFIG.vector_lanes
+        now, lanes = self.now, CONFIG.vector_lanes
         memories = self._memories
         if self._get("acc__en"):
             self.reads["acc"] += 1
@@ -192,25 +194,26 @@ class Emulation:
 async def execute(dut, cycles, i: Instruction, number: int, rng: random.Random) -> None:
     """Offer one instruction, answer its reads until it is done, and check all it promised."""
     memories = Memories(number)
-    emulation = Emulation(dut, cycles, memories)
+    emulation = Emulation(dut, memories)
     word = int.from_bytes(i.encode(), "little")
     payload = dut.unit__instr__payload
-    go_at = cycles.now + rng.randrange(3)
+    go_at = rng.randrange(3)
     start = None
     dut.unit__instr__valid.value = 1
     payload.value = word
     while True:
-        dut.unit__go.value = int(cycles.now >= go_at)
+        dut.unit__go.value = int(emulation.now >= go_at)
         emulation.answer()
         await cycles.settle()
         ready, done = int(dut.unit__instr__ready.value), int(dut.unit__done.value)
-        now = cycles.now
+        now = emulation.now
         assert int(dut.unit__busy.value) == (start is not None)
         assert int(dut.unit__post.value) == (i.post if done else 0)
         assert int(dut.unit__stall.value) == 0
         assert ready == (start is None and now >= go_at)
         emulation.observe()
         await cycles.edge()
+        emulation.now += 1
         if ready:
             start = now
             payload.value = rng.getrandbits(256)

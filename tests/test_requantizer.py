@@ -27,6 +27,7 @@ def test_icarus_agrees():
     )
 
 
+@pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 @pytest.mark.parametrize("bits", [7, 33])
 def test_refuses_widths(bits):
     with pytest.raises(ValueError, match=f"multiplier_bits must be 8 to 32, not {bits}"):

@@ -1,0 +1,140 @@
+"""Bench of ACT: five ports with a random request in almost every cycle."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+
+import cocotb
+from weft.hdl.config import Config
+from weft.host.timing import memories as timing
+from weft.tb.bench import clock_and_reset
+
+CONFIG = Config(**json.loads(os.environ.get("CONFIG", "{}")))
+COUNT = int(os.environ.get("COUNT", "2500"))
+READERS = {"matmul": CONFIG.rows, "vector": CONFIG.vector_lanes, "store": CONFIG.bus_bytes}
+WRITERS = {"w_load": CONFIG.bus_bytes, "w_vector": CONFIG.vector_lanes}
+WORD_BITS = (CONFIG.act_words - 1).bit_length()
+
+
+class Request:
+    """A random request of one port: what is driven, and the address of each masked lane."""
+
+    def __init__(self, rng: random.Random, port: str):
+        self.port = port
+        self.width = (READERS | WRITERS)[port]
+        whole = (1 << self.width) - 1
+        self.base = rng.randrange(1 << 20)
+        self.mask = rng.choice((whole, whole, rng.getrandbits(self.width)))
+        self.lanes = [i for i in range(self.width) if self.mask >> i & 1]
+        self.drive = {"en": 1, "base": self.base, "mask": self.mask}
+        jumps = None
+        if port in WRITERS:
+            self.data = rng.randbytes(self.width)
+            self.drive["data"] = int.from_bytes(self.data, "little")
+        else:
+            self.fill = rng.randrange(256)
+            self.drive["fill"] = self.fill
+        if port == "matmul":
+            far = rng.choice((0, 0, 1, CONFIG.act_words - 1))
+            jumps = [rng.randrange(far + 1) for _ in range(self.width)]
+            self.drive["jump"] = sum(jump << (WORD_BITS * i) for i, jump in enumerate(jumps))
+        addresses = timing.window(CONFIG, self.base, self.lanes, jumps)
+        self.address = dict(zip(self.lanes, addresses, strict=True))
+        self.banks = timing.banks(CONFIG, addresses)
+
+
+def requests(rng: random.Random, legal: bool) -> list[Request]:
+    """The requests of a cycle; where `legal`, without conflicts."""
+    out: list[Request] = []
+    ports = list(READERS | WRITERS)
+    rng.shuffle(ports)
+    for port in ports:
+        if rng.random() < 0.15:
+            continue
+        request = Request(rng, port)
+        peers = [r for r in out if (r.port in READERS) == (port in READERS)]
+        if not legal or not timing.meet([r.banks for r in (*peers, request)]):
+            out.append(request)
+    return out
+
+
+class Model:
+    """What the memory promises, cycle by cycle."""
+
+    def __init__(self) -> None:
+        self.bytes = bytearray(CONFIG.act_bytes)
+        self.conflicts: set[int] = set()
+        #: (cycle, port) → byte of each lane; None where a write comes one cycle after the read.
+        self.answers: dict[tuple[int, str], list[int | None]] = {}
+        self._recent: list[tuple[Request, list[int | None]]] = []
+
+    def cycle(self, now: int, accepted: list[Request]) -> None:
+        """Account for the requests of cycle `now`."""
+        for group, delay in ((WRITERS, timing.WRITE_CONFLICT), (READERS, timing.READ_CONFLICT)):
+            if timing.meet([r.banks for r in accepted if r.port in group]):
+                self.conflicts.add(now + delay)
+        for request in accepted:
+            if request.port in WRITERS:
+                for lane, address in request.address.items():
+                    self.bytes[address] = request.data[lane]
+                written = set(request.address.values())
+                for read, answer in self._recent:
+                    for lane, address in read.address.items():
+                        if address in written:
+                            answer[lane] = None
+        self._recent = []
+        for request in accepted:
+            if request.port in READERS:
+                answer: list[int | None] = [request.fill] * request.width
+                for lane, address in request.address.items():
+                    answer[lane] = self.bytes[address]
+                self.answers[now + timing.ACT_READ, request.port] = answer
+                self._recent.append((request, answer))
+
+
+async def run(dut, legal: bool, seed: int) -> None:
+    """Random requests against the model: `conflict` always, data where `legal`."""
+    rng = random.Random(seed)
+    inputs = {f"{port}__en": 0 for port in READERS | WRITERS}
+    cycles = await clock_and_reset(dut, **inputs)
+    model = Model()
+    compared = undefined = 0
+    for now in range(COUNT + 8):
+        accepted = requests(rng, legal) if now < COUNT else []
+        for port in READERS | WRITERS:
+            getattr(dut, f"{port}__en").value = 0
+        for request in accepted:
+            for name, value in request.drive.items():
+                getattr(dut, f"{request.port}__{name}").value = value
+        model.cycle(now, accepted)
+        await cycles.settle()
+        assert int(dut.conflict.value) == (now in model.conflicts), f"conflict in cycle {now}"
+        for port, width in READERS.items():
+            answer = model.answers.pop((now, port), None)
+            if legal and answer is not None:
+                got = int(getattr(dut, f"{port}__data").value).to_bytes(width, "little")
+                for lane, want in enumerate(answer):
+                    compared += 1
+                    undefined += want is None
+                    assert want is None or got[lane] == want, (
+                        f"cycle {now}, {port} lane {lane}: {got[lane]} instead of {want}"
+                    )
+        await cycles.edge()
+    if legal:
+        assert not model.conflicts
+        assert compared > 4 * COUNT
+        assert undefined < compared // 2
+    else:
+        assert COUNT // 20 < len(model.conflicts) <= COUNT
+
+
+@cocotb.test()
+async def data(dut):
+    await run(dut, legal=True, seed=1)
+
+
+@cocotb.test()
+async def conflicts(dut):
+    await run(dut, legal=False, seed=2)
