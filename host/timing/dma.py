@@ -75,7 +75,7 @@ class SplitterClock:
         self._row_valid = 0
         self._next_valid = 0
         self._emitted = -1
-        self._taken = -1
+        self._taken = (-1, -1)  # of the two bursts before
 
     def start(self, cycle: int) -> None:
         """A transfer is accepted in `cycle`."""
@@ -93,12 +93,16 @@ class SplitterClock:
             self.enter_row()
         else:
             self._next_valid = self._emitted + 1
-        self._emitted = max(self._next_valid, self._taken)
-        return self._emitted + 1
+        return self.emit()
+
+    def emit(self) -> int:
+        """As :meth:`offer`, for the first burst of a row that was entered by itself."""
+        self._emitted = max(self._next_valid, self._taken[0] + 1)
+        return max(self._emitted, self._taken[1]) + 1
 
     def taken(self, cycle: int) -> None:
         """The burst offered last is taken in `cycle`."""
-        self._taken = cycle
+        self._taken = (self._taken[1], cycle)
 
 
 @dataclass(frozen=True)

@@ -78,20 +78,35 @@ class Frontend:
         self._checked: list[int] = []
         self._dispatched: list[int] = []
 
-    def request(self, k: int) -> int:
-        """First cycle in which the request of burst k is valid."""
+    def request(self, k: int) -> int | None:
+        """First cycle in which the request of burst k is valid; None if that is not known yet."""
         cycle = self._accepted[k - 1] + 1 if k else FIRST_REQUEST
         last = self.needs(k)
-        return cycle if last is None else max(cycle, self._taken[last] + 1)
+        if last is None:
+            return cycle
+        taken = self._when_taken(last)
+        return None if taken is None else max(cycle, taken + 1)
 
     def needs(self, k: int) -> int | None:
-        """The last instruction that must be dispatched before :meth:`request` of burst k can tell.
+        """The last instruction that must enter the decoder before burst k has places in the buffer.
 
         None where the buffer has room from the start.
         """
         burst = self.bursts[k]
         last = burst.first + burst.places - FETCH_BUFFER - 1
         return last if last >= 0 else None
+
+    def _when_taken(self, i: int) -> int | None:
+        """When instruction i enters the decoder: known once instruction i − 2 is dispatched."""
+        n = len(self._dispatched)
+        if i < n:
+            return self._taken[i]
+        if i > n + 1 or i >= len(self._arrived):
+            return None
+        self.earliest()
+        if i == n:
+            return self._taken[n]
+        return max(self._arrived[i] + BUFFER_LATENCY, self._taken[n] + 1, self._checked[n])
 
     def accept(self, k: int, cycle: int) -> None:
         """The read engine takes the request of burst k in `cycle`."""
