@@ -50,13 +50,15 @@ class BurstSplitter(wiring.Component):
     """Splits transfers into bursts at `burst_beats` (counted from the row's start) and at 4 KiB.
 
     A transfer accepted in cycle s offers its first burst in cycle s + 3. From then on it offers a
-    burst in every cycle in which the last one was taken, across rows too, and across transfers if
-    those follow early enough: the next transfer is accepted from the second cycle after the one
-    in which its predecessor's last row entered the burst stage (the same cycle as that row's first
-    burst was computed, one before it is offered at the earliest).
+    burst in every cycle in which the last one was taken, across rows too. The next transfer is
+    accepted from the cycle after the one in which the last row entered the burst stage: transfers
+    of one burst each follow every second cycle.
 
     Three stages: the row stage holds one row's address and end, the burst stage what is left of a
-    row, and the output register one burst. Each is refilled in the cycle in which it empties.
+    row, and the output two bursts. A row enters the burst stage in the cycle after it entered the
+    row stage at the earliest, and in the very cycle in which its predecessor's last burst leaves.
+    A burst leaves for the output in the first cycle in which the output, as it was before that
+    cycle, holds fewer than two; it is offered in the next.
 
     A row whose own bytes leave the window (offset + i·pitch + length > size) yields no burst;
     `fault` pulses when it enters the burst stage, after which nothing more is issued until reset.
@@ -149,14 +151,13 @@ class BurstSplitter(wiring.Component):
         room = Signal(burst_bits)
         last = Signal()
         emit = Signal()
-        free = Signal()
+        spare_valid = Signal()
         m.d.comb += [
             # Beats minus one to the page's end; beats minus one of a burst that is not the last.
             to_page.eq(~addr[shift : shift + page_bits]),
             room.eq(to_page[:burst_bits] | to_page[burst_bits:].any().replicate(burst_bits)),
             last.eq(left <= room),
-            free.eq(~self.burst.valid | self.burst.ready),
-            emit.eq(valid & legal & free),
+            emit.eq(valid & legal & ~spare_valid),
             take.eq(row_valid & ~halt & (~valid | (emit & last))),
             self.fault.valid.eq(valid & ~legal),
             self.fault.code.eq(Error.WINDOW),
@@ -180,16 +181,22 @@ class BurstSplitter(wiring.Component):
         with m.If(self.fault.valid):
             m.d.sync += [halt.eq(1), valid.eq(0)]
 
-        # Output register.
-        out = self.burst.payload
-        with m.If(emit):
+        # Output register, and a spare one so that nothing above waits for `burst.ready`.
+        new_burst = Signal(Burst(config))
+        spare = Signal(Burst(config))
+        m.d.comb += [
+            new_burst.addr.eq(addr),
+            new_burst.len.eq(Mux(last, left, room)),
+            new_burst.pc.eq(pc),
+            new_burst.row_end.eq(last),
+            new_burst.end.eq(last & final_row),
+        ]
+        with m.If(~self.burst.valid | self.burst.ready):
             m.d.sync += [
-                out.addr.eq(addr),
-                out.len.eq(Mux(last, left, room)),
-                out.pc.eq(pc),
-                out.row_end.eq(last),
-                out.end.eq(last & final_row),
+                self.burst.valid.eq(spare_valid | emit),
+                self.burst.payload.eq(Mux(spare_valid, spare, new_burst)),
+                spare_valid.eq(0),
             ]
-        with m.If(free):
-            m.d.sync += self.burst.valid.eq(emit)
+        with m.Elif(emit):
+            m.d.sync += [spare.eq(new_burst), spare_valid.eq(1)]
         return m
