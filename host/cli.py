@@ -40,7 +40,7 @@ JsonOption = Annotated[
 ]
 
 #: Test images that a run takes by default: as many as finish in seconds.
-_IMAGES = {"golden": 360, "verilator": 16, "icarus": 1}
+_IMAGES = {"golden": 360, "model": 360, "verilator": 16, "icarus": 1}
 
 
 def main() -> None:
@@ -60,7 +60,7 @@ def main() -> None:
 @app.command()
 def run(
     target: Annotated[str, typer.Argument(help="`lenet`, or a program file (.weft).")],
-    backend: Annotated[str, typer.Option(help="golden, verilator or icarus.")] = "verilator",
+    backend: Annotated[str, typer.Option(help="golden, model, verilator or icarus.")] = "verilator",
     config: ConfigOption = "default",
     images: Annotated[int | None, typer.Option(help="Test images to run.", min=1)] = None,
     latency: Annotated[
@@ -125,7 +125,13 @@ def _run_lenet(
     try:
         with _progress(f"Running on {backend}", count, json) as step:
             report = run_program(
-                program, device, inputs, reference=reference, inspect=inspect, progress=step
+                program,
+                device,
+                inputs,
+                reference=reference,
+                inspect=inspect,
+                latency=latency,
+                progress=step,
             )
     finally:
         device.close()
@@ -183,7 +189,7 @@ def _run_program(
         device = open_device(backend, program.config, latency=latency, trace=trace)
     try:
         with _progress(f"Running on {backend}", len(inputs), json) as step:
-            report = run_program(program, device, inputs, progress=step)
+            report = run_program(program, device, inputs, latency=latency, progress=step)
     finally:
         device.close()
     if output is not None:

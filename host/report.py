@@ -32,6 +32,7 @@ def summary(
         "float_correct": float_correct,
         "mismatches": report.mismatches,
         "cycles": report.cycles,
+        "predicted_cycles": report.predicted_cycles,
         "cycles_per_image": report.cycles_per_image,
         "macs": report.program.macs,
         "utilization": report.utilization,

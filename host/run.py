@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..hdl.isa import Unit
+from .timing.machine import predict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +43,7 @@ class Report:
     """What came of running a program over a set of inputs."""
 
     program: Program
+    latency: int = 50
     outputs: list[np.ndarray] = field(default_factory=list)
     layers: list[LayerReport] = field(default_factory=list)
     cycles: int | None = None
@@ -53,6 +55,12 @@ class Report:
     def images(self) -> int:
         """Inputs that were run."""
         return len(self.outputs)
+
+    @property
+    def predicted_cycles(self) -> int:
+        """What the timing model says of `cycles`, at `latency`."""
+        prediction = predict(self.program.config, self.program.code, latency=self.latency)
+        return prediction.cycles * self.images
 
     @property
     def cycles_per_image(self) -> float | None:
@@ -80,6 +88,7 @@ def run(
     *,
     reference: dict[str, np.ndarray] | None = None,
     inspect: Program | None = None,
+    latency: int = 50,
     progress: Callable[[int], None] | None = None,
 ) -> Report:
     """Run `program` on `device` for each of `inputs`.
@@ -92,6 +101,8 @@ def run(
         Every tensor of the network by name, int8 [N, …], as the interpreter computes them.
     inspect
         The same network compiled with ``inspect=True``; run besides, to compare every layer.
+    latency
+        The device's memory latency, for the prediction.
     progress
         Called with the number of inputs finished.
 
@@ -103,7 +114,7 @@ def run(
         An input of the wrong shape or type.
     """
     start = time.perf_counter()
-    report = Report(program)
+    report = Report(program, latency)
     report.layers = [
         LayerReport(layer.name, layer.kind, layer.macs, layer.bound_cycles)
         for layer in program.layers

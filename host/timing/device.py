@@ -1,0 +1,50 @@
+"""A device without hardware: the golden machine's results at the timing model's cycles."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ...hdl.registers import Error
+from ..golden import GoldenDevice
+from .machine import predict
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ...hdl.config import Config
+    from ..device import Job, Result
+    from .machine import Prediction
+
+
+class ModelDevice:
+    """Runs jobs on the golden machine and tells how long the hardware would take.
+
+    Parameters
+    ----------
+    config
+        The machine.
+    latency
+        Cycles from a read address to its first beat.
+    trace
+        Ignored: there are no signals.
+    """
+
+    def __init__(self, config: Config, *, latency: int = 50, trace: Path | None = None):
+        self.config = config
+        self._golden = GoldenDevice(config)
+        self._latency = latency
+        self._predictions: dict[bytes, Prediction] = {}
+
+    def run(self, job: Job) -> Result:
+        """As :meth:`Device.run`; a program that traps has no counters."""
+        result = self._golden.run(job)
+        if result.error != Error.NONE:
+            return result
+        if job.code not in self._predictions:
+            self._predictions[job.code] = predict(self.config, job.code, latency=self._latency)
+        prediction = self._predictions[job.code]
+        return replace(result, counters=prediction.counters, retired=prediction.retired)
+
+    def close(self) -> None:
+        """Nothing to release."""
