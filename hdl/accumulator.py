@@ -155,8 +155,10 @@ class Accumulator(wiring.Component):
         using = [Cat(s.valid & (s.entry[-1] == half) for s in stages).any() for half in (0, 1)]
         m.d.sync += self.conflict.eq(self.read.en & Mux(read_half, using[1], using[0]))
 
-        half_1, half_2 = Signal(), Signal()
-        group_1, group_2 = Signal.like(self.read.group), Signal.like(self.read.group)
+        half_1 = Signal()
+        half_2 = Signal()
+        group_1 = Signal.like(self.read.group)
+        group_2 = Signal.like(self.read.group)
         m.d.sync += [
             half_1.eq(read_half),
             half_2.eq(half_1),

@@ -95,30 +95,34 @@ class MatmulUnit(wiring.Component):
         m.submodules.planner = planner = Planner(config)
         plan = planner.plan
 
-        # The instruction that is streaming.
-        oy, ox = Signal.like(head.oy), Signal.like(head.ox)
-        sy, sx = Signal.like(head.sy), Signal.like(head.sx)
-        iy0, ix0 = Signal.like(head.iy0), Signal.like(head.ix0)
-        height, width = Signal.like(head.height), Signal.like(head.width)
-        fill = Signal.like(head.fill)
-        accumulate = Signal()
-        row_step, pixel_step = Signal(ACT_ADDR_BITS), Signal(ACT_ADDR_BITS)
-        post = Signal(8)
+        # The instruction that is streaming, and what it is once a tile is taken.
+        job = Signal.like(head)
+        row_step = Signal(ACT_ADDR_BITS)
+        pixel_step = Signal(ACT_ADDR_BITS)
         active = Signal()  # it has vectors to launch
+        next_job = Signal.like(head)
 
         # The tile that is streaming, and its next vector.
         streaming = Signal()
         lanes = Signal(data.ArrayLayout(LanePlan(config), rows))
-        first, last_tile, reads = Signal(), Signal(), Signal()
-        y_left, x_left = Signal.like(oy), Signal.like(ox)
-        y_start, base = Signal(ACT_ADDR_BITS), Signal(ACT_ADDR_BITS)
-        row, col = Signal(signed(COORDINATE_BITS)), Signal(signed(COORDINATE_BITS))
+        first = Signal()
+        last_tile = Signal()
+        reads = Signal()
+        y_left = Signal.like(head.oy)
+        x_left = Signal.like(head.ox)
+        y_start = Signal(ACT_ADDR_BITS)
+        base = Signal(ACT_ADDR_BITS)
+        row = Signal(signed(COORDINATE_BITS))
+        col = Signal(signed(COORDINATE_BITS))
         entry_bits = (config.acc_depth - 1).bit_length()
-        entry, block_entry = Signal(entry_bits), Signal(entry_bits)
+        entry = Signal(entry_bits)
+        block_entry = Signal(entry_bits)
 
-        launch, tile_end, take, start, held = (
-            Signal(name=name) for name in ("launching", "tile_end", "take", "start", "held")
-        )
+        launch = Signal(name="launching")
+        tile_end = Signal()
+        take = Signal()
+        start = Signal()
+        held = Signal()
         m.d.comb += [
             launch.eq(streaming & ~(first & (~self.loaded | held))),
             tile_end.eq(launch & (x_left == 1) & (y_left == 1)),
@@ -135,7 +139,9 @@ class MatmulUnit(wiring.Component):
             self.unit.instr.ready.eq(start),
             self.unit.stall.eq(active & ~launch),
             self.launch.eq(launch & first),
+            next_job.eq(Mux(start, head.as_value(), job.as_value())),
         ]
+        m.d.sync += job.eq(next_job)
 
         next_entry = Signal(entry_bits)
         m.d.comb += next_entry.eq(entry + launch)
@@ -143,15 +149,19 @@ class MatmulUnit(wiring.Component):
         with m.If(launch):
             m.d.sync += first.eq(0)
             with m.If(x_left != 1):
-                m.d.sync += [x_left.eq(x_left - 1), base.eq(base + pixel_step), col.eq(col + sx)]
+                m.d.sync += [
+                    x_left.eq(x_left - 1),
+                    base.eq(base + pixel_step),
+                    col.eq(col + job.sx),
+                ]
             with m.Else():
                 m.d.sync += [
-                    x_left.eq(ox),
+                    x_left.eq(job.ox),
                     y_left.eq(y_left - 1),
                     y_start.eq(y_start + row_step),
                     base.eq(y_start + row_step),
-                    col.eq(ix0),
-                    row.eq(row + sy),
+                    col.eq(job.ix0),
+                    row.eq(row + job.sy),
                 ]
         with m.If(tile_end):
             m.d.sync += streaming.eq(0)
@@ -165,32 +175,21 @@ class MatmulUnit(wiring.Component):
                 lanes.eq(plan.lanes),
                 first.eq(1),
                 last_tile.eq(plan.last),
-                reads.eq(~plan.block_first | Mux(start, head.accumulate, accumulate)),
-                y_left.eq(Mux(start, head.oy, oy)),
-                x_left.eq(Mux(start, head.ox, ox)),
+                reads.eq(~plan.block_first | next_job.accumulate),
+                y_left.eq(next_job.oy),
+                x_left.eq(next_job.ox),
                 y_start.eq(plan.base),
                 base.eq(plan.base),
-                row.eq(Mux(start, head.iy0, iy0)),
-                col.eq(Mux(start, head.ix0, ix0)),
+                row.eq(next_job.iy0),
+                col.eq(next_job.ix0),
                 entry.eq(tile_entry),
                 block_entry.eq(tile_entry),
             ]
         with m.If(start):
             m.d.sync += [
                 active.eq(1),
-                oy.eq(head.oy),
-                ox.eq(head.ox),
-                sy.eq(head.sy),
-                sx.eq(head.sx),
-                iy0.eq(head.iy0),
-                ix0.eq(head.ix0),
-                height.eq(head.height),
-                width.eq(head.width),
-                fill.eq(head.fill),
-                accumulate.eq(head.accumulate),
                 row_step.eq(times(head.row_pitch, head.sy)),
                 pixel_step.eq(times(head.pixel_pitch, head.sx)),
-                post.eq(head.post),
             ]
 
         # An entry that a tile reads first may be in flight from the end of the tile before.
@@ -202,7 +201,7 @@ class MatmulUnit(wiring.Component):
             clashes.append(launched & (at == entry))
         m.d.comb += held.eq(reads & Cat(clashes).any())
 
-        self._read(m, launch, lanes, base, row, col, height, width, fill)
+        self._read(m, launch, lanes, base, row, col, job)
 
         array_stages = LAUNCH_STAGES + ACT_READ_LATENCY
         valid = delay(m, Cat(lane.valid for lane in lanes), array_stages, name="lanes")
@@ -223,7 +222,7 @@ class MatmulUnit(wiring.Component):
         m.submodules.posts = posts = fifo.SyncFIFO(width=8, depth=instructions_in_flight(config))
         m.d.comb += [
             posts.w_en.eq(control.valid & control.last),
-            posts.w_data.eq(post),
+            posts.w_data.eq(job.post),
             posts.r_en.eq(self.retired),
             self.unit.done.eq(self.retired),
             self.unit.post.eq(Mux(self.retired, posts.r_data, 0)),
@@ -231,11 +230,11 @@ class MatmulUnit(wiring.Component):
         ]
         return m
 
-    def _read(self, m, launch, lanes, base, row, col, height, width, fill) -> None:
+    def _read(self, m: Module, launch, lanes, base, row, col, job) -> None:
         """The ACT read of the vector that is launched, one cycle later."""
         act = self.act
         m.d.sync += act.en.eq(launch)
-        m.d.sync += [act.base.eq(base), act.fill.eq(fill)]
+        m.d.sync += [act.base.eq(base), act.fill.eq(job.fill)]
         for i in range(self._config.rows):
             lane = lanes[i]
             lane_row = Signal(COORDINATE_BITS, name=f"row_{i}")
@@ -243,7 +242,7 @@ class MatmulUnit(wiring.Component):
             # Negative coordinates are large ones without sign.
             m.d.comb += [lane_row.eq(row + lane.row), lane_col.eq(col + lane.col)]
             m.d.sync += [
-                act.mask[i].eq(lane.valid & (lane_row < height) & (lane_col < width)),
+                act.mask[i].eq(lane.valid & (lane_row < job.height) & (lane_col < job.width)),
                 act.jump[i].eq(lane.jump),
             ]
         m.d.comb += self.vectors.eq(act.en)

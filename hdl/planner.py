@@ -99,11 +99,9 @@ class Planner(wiring.Component):
         head = self.word
 
         # The instruction that is being planned.
-        act = Signal(ACT_ADDR_BITS)
-        kc, kx = Signal.like(head.kc), Signal.like(head.kx)
-        ky = Signal.like(head.ky)
-        dx, dy = Signal.like(head.dx), Signal.like(head.dy)
-        col_step, row_step = Signal(ACT_ADDR_BITS), Signal(ACT_ADDR_BITS)
+        job = Signal.like(head)
+        col_step = Signal(ACT_ADDR_BITS)
+        row_step = Signal(ACT_ADDR_BITS)
         blocks_left = Signal.like(head.blocks)
         looked_up = Signal()  # the head is the instruction that is, or was, planned
 
@@ -111,12 +109,17 @@ class Planner(wiring.Component):
         walking = Signal()
         lane = Signal(range(rows))
         beyond = Signal()  # k ≥ K
-        c_left, kx_left, ky_left = Signal.like(kc), Signal.like(kx), Signal.like(ky)
+        c_left = Signal.like(head.kc)
+        kx_left = Signal.like(head.kx)
+        ky_left = Signal.like(head.ky)
         koff = Signal(ACT_ADDR_BITS)
-        at_pixel, at_row = Signal(ACT_ADDR_BITS), Signal(ACT_ADDR_BITS)  # koff where c, kx are 0
+        at_pixel = Signal(ACT_ADDR_BITS)  # koff where c is 0
+        at_row = Signal(ACT_ADDR_BITS)  # koff where c and kx are 0
         linear = Signal(ACT_ADDR_BITS)
-        row, col = Signal(OFFSET_BITS), Signal(OFFSET_BITS)
-        first, block_first = Signal(), Signal()
+        row = Signal(OFFSET_BITS)
+        col = Signal(OFFSET_BITS)
+        first = Signal()
+        block_first = Signal()
 
         write = Signal()
         write_last = Signal()
@@ -153,7 +156,7 @@ class Planner(wiring.Component):
             ]
             with m.If(lane == 0):
                 m.d.sync += [
-                    self.plan.base.eq(act + koff),
+                    self.plan.base.eq(job.act + koff),
                     self.plan.first.eq(first),
                     self.plan.block_first.eq(block_first),
                 ]
@@ -162,19 +165,19 @@ class Planner(wiring.Component):
                     m.d.sync += [c_left.eq(c_left - 1), koff.eq(koff + 1)]
                 with m.Elif(kx_left != 1):
                     m.d.sync += [
-                        c_left.eq(kc),
+                        c_left.eq(job.kc),
                         kx_left.eq(kx_left - 1),
-                        col.eq(col + dx),
+                        col.eq(col + job.dx),
                         koff.eq(at_pixel + col_step),
                         at_pixel.eq(at_pixel + col_step),
                     ]
                 with m.Elif(ky_left != 1):
                     m.d.sync += [
-                        c_left.eq(kc),
-                        kx_left.eq(kx),
+                        c_left.eq(job.kc),
+                        kx_left.eq(job.kx),
                         ky_left.eq(ky_left - 1),
                         col.eq(0),
-                        row.eq(row + dy),
+                        row.eq(row + job.dy),
                         koff.eq(at_row + row_step),
                         at_pixel.eq(at_row + row_step),
                         at_row.eq(at_row + row_step),
@@ -194,12 +197,15 @@ class Planner(wiring.Component):
             with m.If(final):
                 m.d.sync += walking.eq(0)
 
+        next_job = Signal.like(head)
+        m.d.comb += next_job.eq(Mux(lookup, head.as_value(), job.as_value()))
+        m.d.sync += job.eq(next_job)
         with m.If((write_last & block_end) | lookup):
             m.d.sync += [
                 beyond.eq(0),
-                c_left.eq(Mux(lookup, head.kc, kc)),
-                kx_left.eq(Mux(lookup, head.kx, kx)),
-                ky_left.eq(Mux(lookup, head.ky, ky)),
+                c_left.eq(next_job.kc),
+                kx_left.eq(next_job.kx),
+                ky_left.eq(next_job.ky),
                 row.eq(0),
                 col.eq(0),
                 koff.eq(0),
@@ -212,12 +218,6 @@ class Planner(wiring.Component):
                 looked_up.eq(1),
                 first.eq(1),
                 block_first.eq(1),
-                act.eq(head.act),
-                kc.eq(head.kc),
-                kx.eq(head.kx),
-                ky.eq(head.ky),
-                dx.eq(head.dx),
-                dy.eq(head.dy),
                 blocks_left.eq(head.blocks),
                 col_step.eq(times(head.pixel_pitch, head.dx)),
                 row_step.eq(times(head.row_pitch, head.dy)),

@@ -30,11 +30,11 @@ LARGE = Config(rows=16, cols=16, acc_depth=64, wgt_bytes=8192, act_bytes=16384)
 @pytest.mark.parametrize(
     ("config", "count", "simulator"),
     [
-        (SQUARE, 40, "verilator"),
+        (SQUARE, 30, "verilator"),
         (SQUARE, 6, "icarus"),
-        (WIDE, 8, "icarus"),
+        (WIDE, 6, "icarus"),
         (ODD, 8, "icarus"),
-        (LARGE, 4, "icarus"),
+        (LARGE, 2, "icarus"),
     ],
     ids=["4x4", "4x4-icarus", "8x12", "12x4", "16x16"],
 )
