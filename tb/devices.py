@@ -184,9 +184,11 @@ class IcarusDevice(_Simulated):
     Parameters are those of :class:`VerilatorDevice`; the waveform holds the last job.
     """
 
+    _simulator = "icarus"
+
     def __init__(self, config: Config, **options: Any):
         super().__init__(config, **options)
-        tools.find_icarus()
+        tools.find(self._simulator)
 
     def run(self, job: Job) -> Result:
         """Execute `job`; raises what :meth:`VerilatorDevice.run` raises."""
@@ -223,10 +225,10 @@ class IcarusDevice(_Simulated):
             runner.simulate(
                 self._verilog,
                 "weft.tb.device_bench",
-                simulator="icarus",
+                simulator=self._simulator,
                 top=fast.TOP,
                 env={"WEFT_JOB": folder},
-                name="icarus-device",
+                name=f"{self._simulator}-device",
                 waves=self._trace,
             )
         except runner.SimulationFailed as error:

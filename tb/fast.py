@@ -37,7 +37,7 @@ VERILATOR_FLAGS = (
         "--output-split",
         "20000",
     ),
-    *("--MAKEFLAGS", "OPT_FAST=-O3 OPT_SLOW=-O1 OPT_GLOBAL=-O2"),
+    *("--MAKEFLAGS", "OPT_FAST=-O1 OPT_SLOW=-O1 OPT_GLOBAL=-O2"),
 )
 COMPILER_FLAGS = (
     *("-fPIC", "-fvisibility=hidden", "-fno-semantic-interposition", "-fno-plt"),
