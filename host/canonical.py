@@ -9,24 +9,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch.fx import GraphModule, Node
 
-from .errors import ModelError, UnsupportedOperator
+from .aten import (
+    ADD,
+    AVG_POOL,
+    BATCH_NORM,
+    CLAMP,
+    CONV,
+    FLATTEN,
+    LINEAR,
+    MAX_POOL,
+    argument,
+    aten,
+    constant,
+    layer_name,
+    operand,
+    pair,
+    shape,
+    unsupported,
+)
+from .errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-aten = torch.ops.aten
-
-CONV = aten.conv2d.default
-LINEAR = aten.linear.default
-ADD = aten.add.Tensor
-CLAMP = aten.clamp.default
-MAX_POOL = aten.max_pool2d.default
-AVG_POOL = aten.avg_pool2d.default
-FLATTEN = aten.flatten.using_ints
-BATCH_NORM = aten.batch_norm.default
 
 _KNOWN = {CONV, LINEAR, ADD, CLAMP, MAX_POOL, AVG_POOL, FLATTEN, BATCH_NORM}
 _SIZES = {aten.sym_size.int}
@@ -56,36 +62,6 @@ _SUPPORTED = (
 )
 
 
-def layer_name(node: Node) -> str:
-    """The module that `node` comes from, or the node itself where a function was called."""
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    if stack:
-        path, kind = stack[-1]
-        kind = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
-        if path and kind.startswith("torch.nn.modules") and "container" not in kind:
-            return path
-    return node.name
-
-
-def shape(node: Node) -> tuple[int, ...]:
-    """Shape of `node`'s value without the batch dimension."""
-    return tuple(int(size) for size in node.meta["val"].shape[1:])
-
-
-def argument(node: Node, position: int, name: str, default: Any = None) -> Any:
-    """An operator's argument, given by position or by name, or its default."""
-    if len(node.args) > position:
-        return node.args[position]
-    return node.kwargs.get(name, default)
-
-
-def pair(value: Any) -> tuple[int, int]:
-    """Two integers from an operator's int, [int] or [int, int]."""
-    if isinstance(value, int):
-        return value, value
-    return int(value[0]), int(value[-1])
-
-
 def canonicalize(module: GraphModule) -> None:
     """Rewrite `module` in place.
 
@@ -113,11 +89,7 @@ def canonicalize(module: GraphModule) -> None:
     module.recompile()
     for node in module.graph.nodes:
         if node.op == "call_function" and node.target not in _KNOWN:
-            raise _unsupported(node, f"only {_SUPPORTED}")
-
-
-def _unsupported(node: Node, advice: str) -> UnsupportedOperator:
-    return UnsupportedOperator(str(node.target), layer_name(node), advice)
+            raise unsupported(node, f"only {_SUPPORTED}")
 
 
 def _check_ends(module: GraphModule) -> None:
@@ -144,17 +116,17 @@ def _check_in_place(module: GraphModule) -> None:
     for node in module.graph.nodes:
         if node.op != "call_function" or not _is_in_place(node):
             continue
-        chain = [node.args[0]]
+        chain = [operand(node)]
         while chain[-1].target in _VIEWS | _ERASED:
-            chain.append(chain[-1].args[0])
+            chain.append(operand(chain[-1]))
         if any(order[user] > order[node] for base in chain for user in base.users):
-            raise _unsupported(
+            raise unsupported(
                 node, "it changes a tensor that is read again; use the out-of-place form"
             )
 
 
 def _is_in_place(node: Node) -> bool:
-    name = node.target.__name__.split(".")[0]
+    name = str(node.target).split(".")[-2]
     return name.endswith("_") and not name.endswith("__")
 
 
@@ -164,12 +136,12 @@ def _rewrite(module: GraphModule, node: Node) -> None:
     if rule is not None:
         rule(module, node)
     elif node.target in _ERASED:
-        node.replace_all_uses_with(node.args[0])
+        node.replace_all_uses_with(operand(node))
         module.graph.erase_node(node)
     elif node.target in _VIEWS:
         _flatten(module, node)
     elif node.target not in _KNOWN | _SIZES:
-        raise _unsupported(node, f"only {_SUPPORTED}")
+        raise unsupported(node, f"only {_SUPPORTED}")
 
 
 def _replace(module: GraphModule, node: Node, target: Any, *args: Any) -> Node:
@@ -202,23 +174,23 @@ def _clamp_rule(module: GraphModule, node: Node) -> None:
 def _add(module: GraphModule, node: Node) -> None:
     left, right = node.args[:2]
     if not (isinstance(left, Node) and isinstance(right, Node)) or node.kwargs.get("alpha", 1) != 1:
-        raise _unsupported(node, "only the plain sum of two tensors is")
+        raise unsupported(node, "only the plain sum of two tensors is")
     for side in (left, right):
         if side.op == "get_attr" or shape(side) != shape(node):
-            raise _unsupported(node, "both operands must be activations of the same shape")
+            raise unsupported(node, "both operands must be activations of the same shape")
     _replace(module, node, ADD, left, right)
 
 
 def _conv(module: GraphModule, node: Node) -> None:
     padding = argument(node, 4, "padding", 0)
-    weight = node.args[1].meta["val"].shape
+    weight = operand(node, 1).meta["val"].shape
     dilation = pair(argument(node, 5, "dilation", 1))
     if padding == "valid":
         padding = 0
     elif padding == "same":
         extents = [d * (int(k) - 1) for d, k in zip(dilation, weight[2:], strict=True)]
         if any(extent % 2 for extent in extents):
-            raise _unsupported(node, "padding 'same' needs an odd kernel")
+            raise unsupported(node, "padding 'same' needs an odd kernel")
         padding = [extent // 2 for extent in extents]
     _replace(
         module,
@@ -235,12 +207,12 @@ def _conv(module: GraphModule, node: Node) -> None:
 
 
 def _linear(module: GraphModule, node: Node) -> None:
-    if len(shape(node.args[0])) != 1:
-        raise _unsupported(node, "a linear layer needs a flattened input [N, features]")
+    if len(shape(operand(node))) != 1:
+        raise unsupported(node, "a linear layer needs a flattened input [N, features]")
 
 
 def _flatten(module: GraphModule, node: Node) -> None:
-    source = node.args[0]
+    source = operand(node)
     before, after = shape(source), shape(node)
     count = 1
     for size in before:
@@ -251,14 +223,14 @@ def _flatten(module: GraphModule, node: Node) -> None:
     elif after == (count,) and node.meta["val"].shape[0] == source.meta["val"].shape[0]:
         _replace(module, node, FLATTEN, source, 1)
     else:
-        raise _unsupported(node, "only flattening to [N, features] is")
+        raise unsupported(node, "only flattening to [N, features] is")
 
 
 def _mean(module: GraphModule, node: Node) -> None:
-    source = node.args[0]
+    source = operand(node)
     axes = argument(node, 1, "dim", [])
     if len(shape(source)) != 3 or {axis % 4 for axis in axes} != {2, 3}:
-        raise _unsupported(node, "only the mean over height and width is")
+        raise unsupported(node, "only the mean over height and width is")
     if shape(source)[1:] == (1, 1):
         pooled = source
     else:
@@ -274,14 +246,14 @@ def _mean(module: GraphModule, node: Node) -> None:
 
 
 def _adaptive(module: GraphModule, node: Node) -> None:
-    source = node.args[0]
+    source = operand(node)
     have, want = shape(source)[1:], shape(node)[1:]
     if have == want:
         node.replace_all_uses_with(source)
         module.graph.erase_node(node)
         return
     if any(h % w for h, w in zip(have, want, strict=True)):
-        raise _unsupported(node, f"the output size must divide the input size {list(have)}")
+        raise unsupported(node, f"the output size must divide the input size {list(have)}")
     window = [h // w for h, w in zip(have, want, strict=True)]
     _replace(module, node, AVG_POOL, source, window)
 
@@ -310,45 +282,39 @@ _RULES: dict[Any, Callable[[GraphModule, Node], None]] = {
 def _hoist(node: Node) -> None:
     """Move a clamp before the max pool (or flatten) that feeds it: the two commute."""
     while True:
-        pool = node.args[0]
+        pool = operand(node)
         if pool.target not in (MAX_POOL, FLATTEN) or len(pool.users) != 1:
             return
         node.replace_all_uses_with(pool)
         node.update_arg(0, pool.args[0])
         pool.update_arg(0, node)
-        node.meta["val"] = node.args[0].meta["val"]
+        node.meta["val"] = operand(node).meta["val"]
         pool.prepend(node)
 
 
 def _free_batch_norm(module: GraphModule, node: Node) -> None:
     """Turn a batch norm that no convolution can absorb into a depthwise 1×1 convolution."""
-    source = node.args[0]
+    source = operand(node)
     if source.target in (CONV, LINEAR) and len(source.users) == 1:
         return
     if len(shape(source)) != 3:
-        raise _unsupported(node, "a batch norm on vectors must follow a linear layer")
+        raise unsupported(node, "a batch norm on vectors must follow a linear layer")
     channels = shape(source)[0]
-    values = [None if arg is None else _constant(module, arg) for arg in node.args[1:5]]
-    gamma, beta, mean, variance = values
+    gamma, beta, mean, variance = (
+        None if node.args[i] is None else constant(module, operand(node, i)) for i in range(1, 5)
+    )
+    assert mean is not None
+    assert variance is not None, "only training mode has no statistics"
     scale = (variance + argument(node, 7, "eps", 1e-5)).rsqrt()
     scale = scale if gamma is None else scale * gamma
     offset = -mean * scale if beta is None else beta - mean * scale
     names = []
     for suffix, value in (("weight", scale.reshape(channels, 1, 1, 1)), ("bias", offset)):
         name = f"_{node.name}_{suffix}"
-        module.register_parameter(
-            name, torch.nn.Parameter(value.detach().clone(), requires_grad=False)
-        )
+        module.register_buffer(name, value)
         names.append(name)
     with module.graph.inserting_before(node):
         weight, bias = (module.graph.get_attr(name) for name in names)
     for attribute in (weight, bias):
-        attribute.meta["val"] = getattr(module, attribute.target)
+        attribute.meta["val"] = constant(module, attribute)
     _replace(module, node, CONV, source, weight, bias, [1, 1], [0, 0], [1, 1], channels)
-
-
-def _constant(module: GraphModule, node: Node) -> torch.Tensor:
-    value: Any = module
-    for part in str(node.target).split("."):
-        value = getattr(value, part)
-    return value

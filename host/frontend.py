@@ -127,13 +127,14 @@ def simulate(
     with _quiet():
         from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-        from .canonical import canonicalize, shape
+        from .aten import shape
+        from .canonical import canonicalize
         from .lowering import lower
         from .quantizer import Int8Quantizer
 
         module = program.module(check_guards=False)
-        entry = next((n for n in module.graph.nodes if n.op == "placeholder"), None)
         canonicalize(module)
+        entry = next(node for node in module.graph.nodes if node.op == "placeholder")
         if tuple(inputs.shape[1:]) != shape(entry):
             raise ModelError(
                 f"{name} takes inputs of shape {list(shape(entry))}, "

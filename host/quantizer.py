@@ -16,7 +16,7 @@ from torchao.quantization.pt2e.quantizer import (
     SharedQuantizationSpec,
 )
 
-from .canonical import ADD, AVG_POOL, CLAMP, CONV, FLATTEN, LINEAR, MAX_POOL
+from .aten import ADD, AVG_POOL, CLAMP, CONV, FLATTEN, LINEAR, MAX_POOL, operand
 
 _ANNOTATION = "quantization_annotation"
 #: Below this an activation's scale is taken for that of an all-zero tensor.
@@ -25,11 +25,11 @@ _EPS = 2.0**-24
 
 def fused_operand(add: Node) -> Node | None:
     """The convolution or linear layer that `add` is fused with, if there is one."""
-    left, right = add.args[:2]
+    left, right = operand(add), operand(add, 1)
     if left is right:
         return None
     for side in (left, right):
-        if isinstance(side, Node) and side.target in (CONV, LINEAR) and len(side.users) == 1:
+        if side.target in (CONV, LINEAR) and len(side.users) == 1:
             return side
     return None
 
@@ -88,22 +88,20 @@ class Int8Quantizer(Quantizer):
         """Nothing to refuse: the graph is canonical."""
 
     def _inputs(self, node: Node) -> dict[Node, QuantizationSpec]:
-        inputs = {}
-        if node.target == ADD:
-            sides = [side for side in node.args[:2] if isinstance(side, Node)]
-        else:
-            sides = [node.args[0]]
-        for side in sides:
-            if not is_fused(side):
-                inputs[side] = self._activation
+        sides = (0, 1) if node.target == ADD else (0,)
+        inputs = {
+            operand(node, side): self._activation
+            for side in sides
+            if not is_fused(operand(node, side))
+        }
         if node.target in (CONV, LINEAR):
-            inputs[node.args[1]] = self._weight
+            inputs[operand(node, 1)] = self._weight
         return inputs
 
     def _set(self, node: Node, inputs: dict) -> None:
         output = None if is_fused(node) else self._activation
         if node.target in (MAX_POOL, FLATTEN):
-            output = SharedQuantizationSpec((node.args[0], node))
+            output = SharedQuantizationSpec((operand(node), node))
         node.meta[_ANNOTATION] = QuantizationAnnotation(
             input_qspec_map=inputs, output_qspec=output, _annotated=True
         )

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..hdl.numerics import RESIDUAL_MULTIPLIER_BITS
 from .errors import VerifyError
-from .ir import Conv, Graph, Node, Pool, Requant, Tensor
+from .ir import Conv, Graph, Node, Pool, Requant, Residual, Tensor
 from .rescale import MAX_SHIFT
 
 _INT32 = 1 << 31
@@ -170,7 +170,7 @@ def _check_requant(
         )
     term = np.zeros(target.channels, object)
     if isinstance(node, Conv) and node.residual is not None:
-        term = _residual_bound(graph, node, requant)
+        term = _residual_bound(graph, node, node.residual, requant)
     extreme = np.maximum(np.abs(least), np.abs(most)).astype(object)
     half = np.array([1 << (int(s) - 1) for s in requant.shift], object)
     total = extreme * requant.multiplier.astype(object) + term + half
@@ -180,9 +180,8 @@ def _check_requant(
         )
 
 
-def _residual_bound(graph: Graph, node: Conv, requant: Requant) -> np.ndarray:
+def _residual_bound(graph: Graph, node: Conv, operand: Residual, requant: Requant) -> np.ndarray:
     """Largest magnitude of the residual's term per channel, after checking its numbers."""
-    operand = node.residual
     source, target = graph.tensors[operand.input], graph.tensors[node.output]
     if source.shape != target.shape:
         raise VerifyError(

@@ -241,6 +241,19 @@ def test_overflow_is_judged_by_actual_weights() -> None:
     verify.verify(graph(weight))
 
 
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_overflow_with_bias_is_judged_to_the_unit(sign: int) -> None:
+    graph = network()
+    flat = graph.nodes[0].weight.reshape(4, -1).astype(int)
+    least = np.minimum(flat * 127, flat * -128).sum(axis=1)
+    most = np.maximum(flat * 127, flat * -128).sum(axis=1)
+    edge = -(1 << 31) - least if sign < 0 else (1 << 31) - 1 - most
+    verify.verify(change(graph, "conv", {"bias": edge}))
+    edge[2] += sign
+    with pytest.raises(VerifyError, match="conv: the accumulator of channel 2 can overflow INT32"):
+        verify.verify(change(graph, "conv", {"bias": edge}))
+
+
 def test_no_torch_is_needed() -> None:
     code = (
         "import sys; sys.modules['torch'] = None; "
