@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -88,6 +88,7 @@ class ReadEngine(wiring.Component):
         silent = Signal()
         open_bursts = Signal(range(READ_BURSTS + 1))
         credit = Signal(signed(_CREDIT_BITS), init=config.read_beats)
+        spare = Signal(signed(_CREDIT_BITS + 1))
         accepting = Signal()
         accept = Signal()
         is_load = Signal()
@@ -99,11 +100,13 @@ class ReadEngine(wiring.Component):
         closes = Signal()
 
         m.d.comb += [
+            # Credit that the LOAD burst would leave; its sign is quicker than a comparison.
+            spare.eq(credit + ~Cat(self.load.payload.len, Const(0, 1)).as_signed()),
             silent.eq(self.kill | draining),
             accepting.eq(~silent & (~axi.arvalid | axi.arready) & (open_bursts != READ_BURSTS)),
             is_load.eq(~self.fetch.valid),
             self.fetch.ready.eq(accepting),
-            self.load.ready.eq(accepting & is_load & (self.load.payload.len < credit)),
+            self.load.ready.eq(accepting & is_load & ~spare[-1]),
             accept.eq((self.fetch.valid & self.fetch.ready) | (self.load.valid & self.load.ready)),
             chosen.eq(Mux(is_load, self.load.payload, self.fetch.payload)),
             order.w_en.eq(accept),

@@ -313,11 +313,17 @@ async def window(dut, case):
 
 @cocotb.test()
 async def window_whole(dut):
-    """A segment of 2^32 − 1 bytes takes a row up to its last byte."""
-    fields = {"length": BUS - 1, "offset": (1 << 32) - BUS, "segment": 0, "rows": 1}
-    bench, _ = await setup(dut, [Move(2, fields)], latency=1, sizes=(1 << 32) - 1)
-    bench.memory.map((BASES[0], bytearray()))
+    """A segment of 2^32 − 1 bytes takes a row up to its last byte, and the longest pitch."""
+    last = {"length": BUS - 1, "offset": (1 << 32) - BUS, "segment": 0, "rows": 1}
+    far = {"length": BUS, "offset": 0, "segment": 0, "rows": 200, "dram_pitch": FAR}
+    sizes = (1 << 32) - 1
+    bench, _ = await setup(dut, [Move(2, last), Move(2, far)], latency=1, sizes=sizes)
+    bench.memory.map()
     await bench.run()
     assert not bench.faults
-    # That address is outside the mapped memory.
-    assert [(code, pc) for _, code, pc in bench.errors] == [(Error.READ_BUS, 0)]
+    want = [last["offset"], *(i * FAR for i in range(200))]
+    mask = (1 << CONFIG.addr_bits) - 1
+    assert [a for _, a in bench.memory.on(Channel.AR)] == [(BASES[0] + o) & mask for o in want]
+    # Nothing is mapped.
+    pcs = [0] + [1] * 200
+    assert [(code, pc) for _, code, pc in bench.errors] == [(Error.READ_BUS, pc) for pc in pcs]

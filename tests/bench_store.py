@@ -266,7 +266,7 @@ async def unmapped(dut):
 
 
 @cocotb.test()
-@cocotb.parametrize(stalls=["none", "both"], at=range(8, 72, 3))
+@cocotb.parametrize(stalls=["none", "both"], at=range(8, 72, 5))
 async def kill(dut, stalls, at):
     """Killed anywhere: open bursts end with strobes off, no AW rises, and it works again after."""
     fields = {
