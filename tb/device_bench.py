@@ -11,8 +11,8 @@ import cocotb
 
 from ..hdl.registers import REGISTERS
 from .axi_memory import AxiLiteMaster, AxiMemory
-from .bench import clock_and_reset
-from .memory_model import Options
+from .bench import Cycles, clock_and_reset
+from .memory_model import AxiMemoryModel, Options
 from .session import BUSY, COUNTERS, IDENTITY, SOFT_RESET, START, STATE
 
 JOB = "job.json"
@@ -38,31 +38,36 @@ async def run(dut: Any) -> None:
     memory = AxiMemory(dut, cycles, bus_bytes=job["bus_bytes"], options=Options(**job["options"]))
     memory.map(*regions)
 
-    async def read(*names: str) -> dict[str, int]:
-        return {name: await bus.read(REGISTERS[name].address) for name in names}
-
-    result: dict[str, Any] = {"identity": await read(*IDENTITY), "ended": False}
+    result = {"identity": await _read(bus, *IDENTITY), "rested": False, "ended": False}
     control = REGISTERS["CONTROL"].address
+    begin = cycles.now
     await bus.write(control, SOFT_RESET)
-    while (await read("STATUS"))["STATUS"] & BUSY:
-        pass
-    for name, value in job["setup"]:
-        await bus.write(REGISTERS[name].address, value)
-    retired = cocotb.start_soon(_execute(dut, cycles, job["limit"], job["patience"], memory))
-    origin = await bus.write(control, START) + 1
-    memory.model.origin(origin)
-    result["ended"], log = await retired
-    result["retired"] = [(cycle - origin, unit) for cycle, unit in log if cycle >= origin]
-    result["traffic"] = memory.model.traffic
+    while not result["rested"] and cycles.now - begin <= job["patience"]:
+        result["rested"] = not (await _read(bus, "STATUS"))["STATUS"] & BUSY
+    if result["rested"]:
+        for name, value in job["setup"]:
+            await bus.write(REGISTERS[name].address, value)
+        execution = cocotb.start_soon(
+            _execute(dut, cycles, job["limit"], job["patience"], memory.model)
+        )
+        origin = await bus.write(control, START) + 1
+        memory.model.origin(origin)
+        result["ended"], log = await execution
+        result["retired"] = [(cycle - origin, unit) for cycle, unit in log if cycle >= origin]
+        result["traffic"] = memory.model.traffic
     if result["ended"]:
-        result["values"] = await read(*STATE, *COUNTERS)
+        result["values"] = await _read(bus, *STATE, *COUNTERS)
     for i, (_, contents) in enumerate(regions):
         (folder / region_file(i)).write_bytes(contents)
     (folder / RESULT).write_text(json.dumps(result))
 
 
+async def _read(bus: AxiLiteMaster, *names: str) -> dict[str, int]:
+    return {name: await bus.read(REGISTERS[name].address) for name in names}
+
+
 async def _execute(
-    dut: Any, cycles: Any, limit: int, patience: int, memory: AxiMemory
+    dut: Any, cycles: Cycles, limit: int, patience: int, memory: AxiMemoryModel
 ) -> tuple[bool, list[tuple[int, int]]]:
     """Wait for the interrupt; whether it came, and (cycle, unit) of every completed instruction."""
     log: list[tuple[int, int]] = []
@@ -72,7 +77,7 @@ async def _execute(
         units = int(dut.retire.value)
         if units:
             log += [(cycles.now, unit) for unit in range(units.bit_length()) if units >> unit & 1]
-        if units or memory.model.moved == cycles.now:
+        if units or memory.moved == cycles.now:
             active = cycles.now
         interrupt = int(dut.irq.value)
         await cycles.edge()

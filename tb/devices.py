@@ -32,6 +32,7 @@ from .session import (
     STATE,
     check_identity,
     prepare,
+    restless,
     silent,
 )
 
@@ -108,7 +109,7 @@ class VerilatorDevice(_Simulated):
     patience, limit
         Cycles without progress, and cycles in all, after which a run raises DeviceError.
     random_state
-        Non-zero: seed of random values in all state that has no initial value.
+        Non-zero: seed of random values that registers hold before reset (memories hold zero).
     verilog
         Text to run instead of the exported machine.
     progress
@@ -129,6 +130,8 @@ class VerilatorDevice(_Simulated):
         **options: Any,
     ):
         super().__init__(config, **options)
+        if random_state:
+            self._verilog = fast.without_initial_values(self._verilog)
         told = {} if progress is None else {"progress": progress}
         library = fast.build(self._verilog, config.bus_bytes, trace=self._trace is not None, **told)
         self._machine = fast.FastMachine(
@@ -154,9 +157,10 @@ class VerilatorDevice(_Simulated):
         machine.map(*session.regions)
         control = REGISTERS["CONTROL"].address
         machine.write(control, SOFT_RESET)
+        begin = machine.cycle
         while machine.read(REGISTERS["STATUS"].address) & BUSY:
-            if machine.cycle > self.limit:
-                raise silent(self.limit)
+            if machine.cycle - begin > self.patience:
+                raise restless(self.patience)
         for name, value in session.setup:
             machine.write(REGISTERS[name].address, value)
         machine.write(control, START, start=True)
@@ -201,6 +205,8 @@ class IcarusDevice(_Simulated):
         finally:
             shutil.rmtree(folder)
         check_identity(self.config, outcome["identity"])
+        if not outcome["rested"]:
+            raise restless(self.patience)
         if not outcome["ended"]:
             raise silent(self.limit)
         self.traffic = np.array(outcome["traffic"], np.uint64).reshape(-1, 3)

@@ -45,6 +45,11 @@ COMPILER_FLAGS = (
 )
 LINKER_FLAGS = ("-shared", "-Wl,-Bsymbolic")
 
+_INITIAL_VALUE = re.compile(
+    r"^(\s*reg\s+(?:\[\d+:\d+\]\s*)?(?!weft_began\b)\S+)\s*=\s*\d*'?[bdh]?[0-9a-fA-F_xX]+\s*;$",
+    re.MULTILINE,
+)
+
 #: Cycles that the machine may take to answer on AXI-Lite.
 REGISTER_LIMIT = 1000
 
@@ -135,6 +140,15 @@ def build(
     return cache.cached("fast", name, make) / LIBRARY
 
 
+def without_initial_values(verilog: str) -> str:
+    """The Verilog without the initial values of registers, as silicon would come up.
+
+    Memories keep theirs: that they read zero after power-up is part of the contract. So does
+    ``weft_began``, which is no register of the machine but makes simulators evaluate at time 0.
+    """
+    return _INITIAL_VALUE.sub(r"\1;", verilog)
+
+
 class FastMachine:
     """A machine and its memory in this process.
 
@@ -147,7 +161,8 @@ class FastMachine:
     trace
         FST file to write (the library must be built with tracing).
     random_state
-        Non-zero: seed of random values in all state that has no initial value.
+        Non-zero: seed of random values in all state that has no initial value; see
+        :func:`without_initial_values`.
     """
 
     def __init__(

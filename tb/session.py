@@ -102,3 +102,8 @@ def silent(cycles: int) -> DeviceError:
     return DeviceError(
         f"the machine did not end: it stopped making progress, or {cycles} cycles passed"
     )
+
+
+def restless(cycles: int) -> DeviceError:
+    """The error for a machine that SOFT_RESET does not stop."""
+    return DeviceError(f"the machine is still busy {cycles} cycles after SOFT_RESET")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from weft.hdl.config import PRESETS, Config
 from weft.hdl.registers import Error
 from weft.host.device import DeviceError, Job
 from weft.tb.devices import IcarusDevice, VerilatorDevice
+from weft.tb.fast import without_initial_values
 from weft.tb.memory_model import Options
 
 from .conftest import copy_engine
@@ -169,6 +171,45 @@ def test_writes_a_waveform(device, small, tmp_path):
     opened.run(copy_job(small, 10)).require()
     opened.close()
     assert trace.stat().st_size > 500
+
+
+INITIAL = """
+  reg weft_began = 0;
+  reg \\$signal  = 1'h0;
+  reg [12:0] control_1 = 13'h0000;
+  reg [7:0] cells [2047:0];
+  wire [3:0] sum = 4'h3;
+"""
+
+
+def test_random_state_needs_registers_without_initial_values():
+    assert without_initial_values(INITIAL) == INITIAL.replace(" = 13'h0000", "").replace(
+        "  = 1'h0", ""
+    )
+
+
+def test_comes_up_from_any_state(small):
+    text = copy_engine(small)
+    job = copy_job(small, 40)
+    expected = VerilatorDevice(small, verilog=text).run(job)
+    for seed in range(1, 6):
+        result = VerilatorDevice(small, verilog=text, random_state=seed).run(job)
+        assert result.segments == expected.segments
+        assert np.array_equal(result.retired, expected.retired)
+
+
+def test_notices_a_register_without_reset(small):
+    """A machine that may come up running, and that nothing stops."""
+    broken = re.sub(r"(if \(rst \| soft_reset\) begin\s+)run <= 1'b0;", r"\1", copy_engine(small))
+    assert broken != copy_engine(small)
+    outcomes = set()
+    for seed in range(1, 9):
+        device = VerilatorDevice(small, verilog=broken, random_state=seed, patience=1000)
+        try:
+            outcomes.add(device.run(copy_job(small, 4)).error)
+        except DeviceError as error:
+            outcomes.add(str(error))
+    assert outcomes == {Error.NONE, "the machine is still busy 1000 cycles after SOFT_RESET"}
 
 
 #: A seed with which both address channels stall early.
