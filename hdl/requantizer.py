@@ -136,10 +136,10 @@ class Requantizer(wiring.Component):
         below = negative ^ (brim & (moved[9] ^ moved[8]))
         value = stage(Mux(fits, moved, Mux(below, -512, 511)), "value")
 
-        # Stage 9: clamp.
+        # Stage 9: clamp; the upper bound wins where the bounds are crossed.
         least, most = held(p.low, 9, "least"), held(p.high, 9, "most")
-        floor = Mux(value < least, least, value)
-        m.d.sync += self.result.eq(Mux(floor > most, most, floor))
+        over = (value > most) | held(p.low > p.high, 9, "crossed")
+        m.d.sync += self.result.eq(Mux(over, most, Mux(value < least, least, value)))
         return m
 
 

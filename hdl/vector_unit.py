@@ -149,8 +149,8 @@ class VectorUnit(wiring.Component):
         window_column = Signal(ACT_ADDR_BITS)
         window_row = Signal(ACT_ADDR_BITS)
         m.d.sync += [
-            window_column.eq(field("sx") * pixel),
-            window_row.eq(field("sy") * row),
+            window_column.eq(_multiply(field("sx"), pixel)),
+            window_row.eq(_multiply(field("sy"), row)),
         ]
         group = Mux(pool, lanes, Mux(column_last, word.drain.src_block, 0))
         source = walk(
@@ -243,6 +243,14 @@ class VectorUnit(wiring.Component):
         with m.If(unit.done):
             m.d.sync += busy.eq(0)
         return m
+
+
+def _multiply(factor, value):
+    """Product with a factor of few bits, in adders, to leave the multipliers to others."""
+    terms = [Mux(bit, value << k, 0) for k, bit in enumerate(factor)]
+    while len(terms) > 1:
+        terms = [sum(terms[k : k + 2]) for k in range(0, len(terms), 2)]
+    return terms[0]
 
 
 def _channel_mask(left: Signal, lanes: int) -> Cat:
