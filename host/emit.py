@@ -191,8 +191,7 @@ class Emitter:
         window = pool.kernel if pool is not None else (1, 1)
         total, kernel_h, kernel_w, _ = conv.weight.shape
         for what, value in (
-            ("kernel height", kernel_h), ("kernel width", kernel_w), ("stride", max(conv.stride)),
-            ("dilation", max(conv.dilation)), ("pool", max(window)),
+            ("stride", max(conv.stride)), ("dilation", max(conv.dilation)), ("pool", max(window)),
         ):  # fmt: skip
             require(what, value, 15, conv.name)
         per_group = total // conv.groups

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..hdl.isa import (
     SEMAPHORE_MAX,
@@ -22,6 +22,9 @@ from ..hdl.isa import (
     wait_bit,
 )
 from .errors import CompileError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Access(NamedTuple):
@@ -129,7 +132,8 @@ class _Node:
 class _Tracker:
     """Finds, for each node, the youngest node of every other unit that it must follow."""
 
-    def __init__(self) -> None:
+    def __init__(self, pick: Callable[[], int]) -> None:
+        self._pick = pick
         self._nodes: dict[Unit, list[_Node]] = {unit: [] for unit in Unit}
         self._log: dict[tuple[str, Unit], list[tuple[int, Access]]] = defaultdict(list)
         self._waits: dict[tuple[Unit, Unit], list[int]] = defaultdict(list)
@@ -181,10 +185,11 @@ class _Tracker:
         return need
 
     def _link(self, producer: _Node, consumer: _Node) -> None:
+        k = self._pick()
         pair = producer.unit, consumer.unit
         try:
-            consumer.wait |= wait_bit(consumer.unit, producer.unit, 0)
-            producer.post |= post_bit(producer.unit, consumer.unit, 0)
+            consumer.wait |= wait_bit(consumer.unit, producer.unit, k)
+            producer.post |= post_bit(producer.unit, consumer.unit, k)
         except ValueError:
             raise CompileError(f"{producer.unit.name} cannot signal {consumer.unit.name}") from None
         self._posts[pair] += 1
@@ -196,13 +201,15 @@ class _Tracker:
         self._waits[pair].append(consumer.index)
 
 
-def synchronise(steps: list[Step], tag: int = 0) -> list[Instruction]:
+def synchronise(
+    steps: list[Step], *, tag: int = 0, pick: Callable[[], int] = lambda: 0
+) -> list[Instruction]:
     """Put semaphores into the steps, in this order, and append END.
 
-    Every ordered pair of units needs only its semaphore 0: units run in order, so the hazards of a
+    Every ordered pair of units needs only its semaphore 0 (`pick` chooses another): units run in order, so the hazards of a
     pair, once those implied by earlier ones are dropped, pair up first to first, second to second.
     """
-    tracker = _Tracker()
+    tracker = _Tracker(pick)
     parts: list[tuple[Step, _Node, _Node | None]] = []
     for step in steps:
         weight = None

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from ..hdl.config import Config
 
 
+#: Most kernel rows, and columns, that one instruction walks.
+MOST_TAPS = 15
+
+
 @dataclass(frozen=True)
 class Chunk:
     """A rectangle of outputs: rows y … y + height − 1, columns x … x + width − 1."""
@@ -55,30 +59,23 @@ def chunks(height: int, width: int, window: tuple[int, int], config: Config) -> 
 
 
 def k_boxes(kernel: tuple[int, int], channels: int, config: Config) -> list[KBox]:
-    """Cut a reduction into boxes whose tiles fill at most a quarter of the weight scratchpad."""
+    """Cut a reduction into boxes that an instruction can walk (MOST_TAPS by MOST_TAPS positions)
+    and whose tiles fill at most a quarter of the weight scratchpad.
+    """
     limit = max(1, config.wgt_rows // 4 // config.rows) * config.rows
-    height, width = kernel
-    whole = KBox((0, height), (0, width), (0, channels))
-    if whole.size <= limit:
-        return [whole]
-    if width * channels <= limit:
-        step = limit // (width * channels)
-        return [
-            KBox((y, min(y + step, height)), (0, width), (0, channels))
-            for y in range(0, height, step)
-        ]
-    if channels <= limit:
-        step = limit // channels
-        return [
-            KBox((y, y + 1), (x, min(x + step, width)), (0, channels))
-            for y in range(height)
-            for x in range(0, width, step)
-        ]
+    inner = min(channels, limit)
+    columns = min(kernel[1], MOST_TAPS, max(1, limit // channels))
+    whole_rows = columns == kernel[1] and channels * columns <= limit
+    rows = min(kernel[0], MOST_TAPS, limit // (channels * columns)) if whole_rows else 1
     return [
-        KBox((y, y + 1), (x, x + 1), (c, min(c + limit, channels)))
-        for y in range(height)
-        for x in range(width)
-        for c in range(0, channels, limit)
+        KBox(
+            (y, min(y + rows, kernel[0])),
+            (x, min(x + columns, kernel[1])),
+            (c, min(c + inner, channels)),
+        )
+        for y in range(0, kernel[0], rows)
+        for x in range(0, kernel[1], columns)
+        for c in range(0, channels, inner)
     ]
 
 

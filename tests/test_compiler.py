@@ -63,6 +63,13 @@ def test_reference_bound_of_lenet():
     assert sum(layer.bound_cycles for layer in program.layers) == 6787
 
 
+@pytest.mark.parametrize("kernel", [(28, 28), (1, 40), (17, 3)])
+def test_large_kernels_are_cut(kernel: tuple[int, int]):
+    source = networks.Tensor("x", kernel[0], kernel[1], 3, 1.0)
+    pair = networks.conv(np.random.default_rng(0), "fc", source, 20, kernel=kernel)
+    check_golden(networks.graph("large_kernel", source, pair), ODD)
+
+
 def test_too_wide_a_multiplier_is_refused():
     with pytest.raises(CompileError, match=r"conv1: a multiplier exceeds the 18 bits"):
         compiler.compile(networks.lenet(bits=32), PRESETS["tiny"])

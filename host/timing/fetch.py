@@ -18,6 +18,8 @@ BUFFER_LATENCY = 1
 DECODE_LATENCY = 2
 #: Cycles from dispatch until the unit sees the instruction at the head of an empty queue.
 QUEUE_LATENCY = 1
+#: Cycles from the last read beat on the bus until the read side is idle.
+READ_IDLE = 2
 #: Instructions in a full burst, and in the buffer.
 FETCH_BURST = 4
 FETCH_BUFFER = 16
@@ -153,6 +155,16 @@ def queue_room(starts: deque[int] | list[int], depth: int) -> int:
     return starts[-depth] + 1 if len(starts) >= depth else 0
 
 
-def done(end_dispatch: int) -> int:
-    """CYCLES of a program whose END leaves in cycle `end_dispatch`; DONE shows one cycle later."""
-    return end_dispatch
+def end(earliest: int, last_done: int, last_beat: int) -> int:
+    """The cycle in which END leaves, which is what CYCLES shows; DONE is set one cycle later.
+
+    Parameters
+    ----------
+    earliest
+        First cycle in which END stands before dispatch.
+    last_done
+        Cycle in which the last instruction of all units completed.
+    last_beat
+        Cycle in which the last read beat (of FETCH too) was on the bus.
+    """
+    return max(earliest, last_done + 1, last_beat + READ_IDLE)
