@@ -9,8 +9,8 @@ from weft.hdl.decoder import DECODED
 from weft.hdl.fetch_unit import FETCHED
 from weft.hdl.isa import FORMATS, INSTRUCTION_BITS, Instruction, Opcode, layout
 from weft.hdl.registers import Error
-from weft.host.golden import classify
 from weft.host.timing.fetch import DECODE_LATENCY
+from weft.host.traps import classify
 from weft.tb.bench import STALLS, StreamSink, StreamSource
 
 from .bench_common import restart

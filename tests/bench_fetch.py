@@ -194,7 +194,7 @@ def check(instructions: list[Instruction], world: World, log: Log):
 
 @cocotb.test()
 async def programs_of_every_length(dut):
-    for count in (1, 2, 3, 4, 5, 7, 8, 16, 17, 31, 130):
+    for count in (1, 2, 3, 4, 5, 8, 17, 66):
         instructions = program(count, count)
         for latency in (1, 20):
             world = World(count, latency=latency)
@@ -266,7 +266,10 @@ async def nothing_after_end(dut):
     instructions = [*program(8, 6), *program(9, 200)]
     world = World(8)
     world.empty = [int(cycle >= 300) for cycle in range(HORIZON)]
+    world.accepts = [int(cycle % 25 == 0) for cycle in range(HORIZON)]
     log = await run(dut, encode(instructions), world, extra=60)
-    assert log.finish[0] == (300, instructions[5].tag)
+    assert log.finish == [(300, instructions[5].tag)]
     assert max(payload["pc"] for _, _, payload in log.pushes) == 4
-    assert len(log.requests) <= 6
+    waits = log.pushes[-1][0] + 1
+    assert [valid for valid, _, _ in log.requests if valid > waits] == []
+    assert log.requests[-1][1] > waits, "no request was pending when END came"

@@ -12,10 +12,11 @@ from weft.hdl.numerics import Parameter, requantize
 from weft.hdl.registers import Cause, Error
 from weft.host.device import Job
 from weft.host.golden import GoldenDevice
+from weft.host.timing import fetch as timing
 from weft.tb.devices import IcarusDevice, VerilatorDevice
+from weft.tb.memory_model import Channel
 
 VECTORS, DEPTH = 9, 11
-DEVICES = {"verilator": VerilatorDevice, "icarus": IcarusDevice}
 
 
 def encode(*program: Instruction) -> bytes:
@@ -164,6 +165,32 @@ def test_the_same_job_takes_the_same_cycles(tiny):
     first, second = tiny.run(gemm.job()), tiny.run(gemm.job())
     assert first.counters == second.counters
     assert first.retired.tolist() == second.retired.tolist()
+
+
+def test_cycles_of_the_first_address_and_of_the_end(tiny):
+    """ARVALID rises one cycle after FETCH's request; END leaves when the last STORE is done."""
+    gemm = Gemm(tiny.config)
+    tiny.memory = replace(tiny.memory, log_traffic=True)
+    result = tiny.run(gemm.job())
+    reads = tiny.traffic[tiny.traffic[:, 1] == Channel.AR, 0]
+    beats = tiny.traffic[tiny.traffic[:, 1] == Channel.R, 0]
+    tiny.memory = replace(tiny.memory, log_traffic=False)
+    assert reads[0] == timing.FIRST_REQUEST + 1
+    last_done = int(result.retired[-1][0])
+    assert result.counters["CYCLES"] == timing.end(0, last_done, int(beats[-1]))
+
+
+def test_a_program_of_end_alone(tiny):
+    """Its one burst of four 8-byte beats comes from cycle 3 + L; from then on all is fixed."""
+    gemm = Gemm(tiny.config)
+    result = tiny.run(gemm.job(Instruction(Opcode.END, {"tag": 7})))
+    front = timing.Frontend(1, tiny.config.bus_bytes)
+    last_beat = front.request(0) + 1 + tiny.memory.latency + 3
+    front.accept(0, front.request(0))
+    front.arrive(last_beat + 1)
+    assert result.tag == 7
+    assert result.counters["CYCLES"] == timing.end(front.earliest(), 0, last_beat)
+    assert all(result.counters[f"{unit.name}_EMPTY"] == result.counters["CYCLES"] for unit in Unit)
 
 
 def test_both_simulators_agree(tiny):

@@ -21,6 +21,7 @@ def test_gate(overlap):
     )
 
 
+@pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 def test_gate_refuses_an_overlap_that_is_no_power_of_two():
     with pytest.raises(ValueError, match="overlap must be a power of two, not 3"):
         Gate(overlap=3)
