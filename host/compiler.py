@@ -58,7 +58,7 @@ def compile(graph: Graph, config: Config, *, inspect: bool = False) -> Program:
     source = _port(places[graph.input], Segment.INPUT, 0, emitter)
     steps = hoist_loads(emitter.steps)
     try:
-        instructions = synchronise(steps)
+        instructions = synchronise(steps, config.queue_depth)
     except IsaError as error:
         raise CompileError(f"{graph.name}: a layer needs an instruction that {error}") from error
     vectors = [step.layer for step in steps if step.unit == Unit.VECTOR]

@@ -8,6 +8,7 @@ program order, every post precedes the wait that takes it: the stream cannot dea
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
@@ -25,6 +26,10 @@ from .errors import CompileError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+#: Most loads that may be moved ahead of a step, so that their tokens fit a semaphore.
+_MOST_AHEAD = SEMAPHORE_MAX // 2
 
 
 class Access(NamedTuple):
@@ -90,6 +95,8 @@ def hoist_loads(steps: list[Step]) -> list[Step]:
         unit = step.unit
         start = max(unit_free[unit], ready if unit == Unit.MATMUL else finish[previous])
         while queue and floor[queue[0]] <= emitted and load_start() <= start:
+            if len(loads) - len(queue) - bisect_right(loads, i) >= _MOST_AHEAD:
+                break
             emit_load()
         unit_free[unit] = finish[i] = start + step.cost
         order.append(step)
@@ -125,6 +132,7 @@ class _Node:
     index: int
     start: dict[Unit, int]  # per unit the last node known complete when this one starts
     end: dict[Unit, int] = field(default_factory=dict)  # … when this one completes
+    dispatched: dict[Unit, int] = field(default_factory=dict)  # nodes before it in the program
     wait: int = 0
     post: int = 0
 
@@ -132,7 +140,8 @@ class _Node:
 class _Tracker:
     """Finds, for each node, the youngest node of every other unit that it must follow."""
 
-    def __init__(self, pick: Callable[[], int]) -> None:
+    def __init__(self, queue_depth: int, pick: Callable[[], int]) -> None:
+        self._queue_depth = queue_depth
         self._pick = pick
         self._nodes: dict[Unit, list[_Node]] = {unit: [] for unit in Unit}
         self._log: dict[tuple[str, Unit], list[tuple[int, Access]]] = defaultdict(list)
@@ -143,7 +152,8 @@ class _Tracker:
         mine = self._nodes[unit]
         # In-order completion: when this one ends its predecessors have, but not when it starts.
         start = dict(mine[-1].start) if mine else dict.fromkeys(Unit, -1)
-        node = _Node(unit, len(mine), start)
+        dispatched = {peer: len(nodes) for peer, nodes in self._nodes.items()}
+        node = _Node(unit, len(mine), start, dispatched=dispatched)
         needed = {
             peer: need
             for peer in Unit
@@ -193,7 +203,10 @@ class _Tracker:
         except ValueError:
             raise CompileError(f"{producer.unit.name} cannot signal {consumer.unit.name}") from None
         self._posts[pair] += 1
-        consumed = sum(w <= producer.start[consumer.unit] for w in self._waits[pair])
+        # Dispatch is in order and queues are short: most of what precedes the producer has started.
+        started = producer.dispatched[consumer.unit] - 1 - self._queue_depth
+        started = max(started, producer.start[consumer.unit])
+        consumed = bisect_right(self._waits[pair], started)
         if self._posts[pair] - consumed > SEMAPHORE_MAX:
             raise CompileError(
                 f"more than {SEMAPHORE_MAX} tokens from {pair[0].name} to {pair[1].name} at once"
@@ -202,14 +215,14 @@ class _Tracker:
 
 
 def synchronise(
-    steps: list[Step], *, tag: int = 0, pick: Callable[[], int] = lambda: 0
+    steps: list[Step], queue_depth: int, *, tag: int = 0, pick: Callable[[], int] = lambda: 0
 ) -> list[Instruction]:
     """Put semaphores into the steps, in this order, and append END.
 
     Every ordered pair of units needs only its semaphore 0 (`pick` chooses another): units run in order, so the hazards of a
     pair, once those implied by earlier ones are dropped, pair up first to first, second to second.
     """
-    tracker = _Tracker(pick)
+    tracker = _Tracker(queue_depth, pick)
     parts: list[tuple[Step, _Node, _Node | None]] = []
     for step in steps:
         weight = None

@@ -46,7 +46,12 @@ class Generator:
             )[0]
             steps.append(self._legal(opcode))
         steps += [self._legal(Opcode.STORE) for _ in range(rng.randint(1, 2))]
-        instructions = synchronise(steps, tag=rng.randrange(1 << 16), pick=lambda: rng.randrange(2))
+        instructions = synchronise(
+            steps,
+            self._config.queue_depth,
+            tag=rng.randrange(1 << 16),
+            pick=lambda: rng.randrange(2),
+        )
         code = b"".join(instruction.encode() for instruction in instructions)
         checker.check(code, self._config, self._sizes)
         return RandomProgram(seed, self._config, tuple(instructions), Job(code, self._segments()))

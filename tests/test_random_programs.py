@@ -1,4 +1,4 @@
-"""Random programs: golden machine, timing model and RTL agree in memory, status, cycles, counters."""
+"""Random programs: golden machine, model and RTL agree in memory, status, cycles, counters."""
 
 from __future__ import annotations
 
