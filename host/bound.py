@@ -1,8 +1,8 @@
 """The reference bound on a layer's cycles.
 
-``max(T, bytes / D)`` with ``T = ⌈K/rows⌉ · ⌈N/cols⌉ · max(M, rows) + (rows + cols − 1)``: the time of a
-weight-stationary array that never idles, or of the bus that moves weights, inputs and outputs once,
-at D = bus_bytes a cycle. A pool fused into its convolution costs nothing of its own.
+``max(T, bytes / D)`` with ``T = ⌈K/rows⌉ · ⌈N/cols⌉ · max(M, rows) + (rows + cols − 1)``: the time
+of a weight-stationary array that never idles, or of the bus that moves weights, inputs and outputs
+once, at D = bus_bytes a cycle. A pool fused into its convolution costs nothing of its own.
 """
 
 from __future__ import annotations

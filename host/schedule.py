@@ -219,8 +219,9 @@ def synchronise(
 ) -> list[Instruction]:
     """Put semaphores into the steps, in this order, and append END.
 
-    Every ordered pair of units needs only its semaphore 0 (`pick` chooses another): units run in order, so the hazards of a
-    pair, once those implied by earlier ones are dropped, pair up first to first, second to second.
+    Every ordered pair of units needs only its semaphore 0 (`pick` chooses another): units run in
+    order, so the hazards of a pair, once those implied by earlier ones are dropped, pair up first
+    to first, second to second. `queue_depth` is the machine's: it bounds how far units run ahead.
     """
     tracker = _Tracker(queue_depth, pick)
     parts: list[tuple[Step, _Node, _Node | None]] = []

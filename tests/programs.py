@@ -98,7 +98,7 @@ class Generator:
         )
 
     def _legal(self, opcode: Opcode) -> Step:
-        """A step of `opcode` that is legal, does not wrap around and does not read what it writes."""
+        """A legal step of `opcode` that neither wraps around nor reads what it writes."""
         draw = getattr(self, f"_{opcode.name.lower()}")
         while True:
             try:
