@@ -62,14 +62,14 @@ class _Event(ctypes.Structure):
     ]
 
 
+_OPTION_NAMES = (
+    *("latency", "stall_seed", "read_fault", "read_response", "write_fault"),
+    *("write_response", "read_beats", "write_bursts", "log_traffic"),
+)
+
+
 class _Options(ctypes.Structure):
-    _fields_ = [
-        (name, ctypes.c_uint64)
-        for name in (
-            *("latency", "stall_seed", "read_fault", "read_response", "write_fault"),
-            *("write_response", "read_beats", "write_bursts", "log_traffic"),
-        )
-    ]
+    _fields_ = [(name, ctypes.c_uint64) for name in _OPTION_NAMES]
 
 
 def _say(message: str) -> None:
@@ -146,7 +146,8 @@ def without_initial_values(verilog: str) -> str:
     Memories keep theirs: that they read zero after power-up is part of the contract. So does
     ``weft_began``, which is no register of the machine but makes simulators evaluate at time 0.
     """
-    return _INITIAL_VALUE.sub(r"\1;", verilog)
+    # The blank ends an escaped identifier.
+    return _INITIAL_VALUE.sub(r"\1 ;", verilog)
 
 
 class FastMachine:
@@ -185,7 +186,7 @@ class FastMachine:
 
     def set_options(self, options: Options) -> None:
         """Change latency, stalls and faults of the memory; not while the machine runs."""
-        values = {name: getattr(options, name) for name, _ in _Options._fields_}
+        values = {name: getattr(options, name) for name in _OPTION_NAMES}
         self._lib.weft_options(
             self._machine, ctypes.byref(_Options(**{k: min(v, NEVER) for k, v in values.items()}))
         )
@@ -249,7 +250,7 @@ class FastMachine:
         """(cycle since START, channel, value) of each handshake, if the options asked for it."""
         return self._events(self._lib.weft_traffic)
 
-    def _events(self, function: ctypes._CFuncPtr) -> np.ndarray:
+    def _events(self, function: Callable[..., int]) -> np.ndarray:
         first = ctypes.POINTER(_Event)()
         count = function(self._machine, ctypes.byref(first))
         if count == 0:

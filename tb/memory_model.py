@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from collections import deque
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ..hdl.axi import BURST_INCR, Response
 
@@ -88,6 +89,9 @@ class Master:
     w: Beat | None = None
     rready: int = 0
     bready: int = 0
+
+
+_Payload = TypeVar("_Payload", Address, Beat)
 
 
 class ProtocolError(AssertionError):
@@ -194,17 +198,20 @@ class AxiMemoryModel:
             self.bvalid = 0
             self._write_bursts += 1
             self._responses.popleft()
-        if self._taken(Channel.AR, t, master.ar, self.arready):
-            self._check(Channel.AR, t, master.ar)
-            self._log(t, Channel.AR, master.ar.addr)
-            self._reads.append([master.ar.addr, master.ar.len + 1, due])
-        if self._taken(Channel.AW, t, master.aw, self.awready):
-            self._check(Channel.AW, t, master.aw)
-            self._log(t, Channel.AW, master.aw.addr)
-            self._writes.append([master.aw.addr, master.aw.len + 1, Response.OKAY])
-        if self._taken(Channel.W, t, master.w, self.wready):
-            self._log(t, Channel.W, master.w.data & _MASK)
-            self._beats.append(master.w)
+        ar = self._taken(Channel.AR, t, master.ar, self.arready)
+        if ar is not None:
+            self._check(Channel.AR, t, ar)
+            self._log(t, Channel.AR, ar.addr)
+            self._reads.append([ar.addr, ar.len + 1, due])
+        aw = self._taken(Channel.AW, t, master.aw, self.awready)
+        if aw is not None:
+            self._check(Channel.AW, t, aw)
+            self._log(t, Channel.AW, aw.addr)
+            self._writes.append([aw.addr, aw.len + 1, Response.OKAY])
+        w = self._taken(Channel.W, t, master.w, self.wready)
+        if w is not None:
+            self._log(t, Channel.W, w.data & _MASK)
+            self._beats.append(w)
         while self._beats and self._writes:
             self._write(t, due)
 
@@ -257,20 +264,17 @@ class AxiMemoryModel:
             self._responses.append((due, burst[2]))
             self._writes.popleft()
 
-    def _taken(self, channel: Channel, t: int, now: Address | Beat | None, ready: int) -> bool:
-        """Check that a waiting payload holds still; whether this is a handshake."""
-        held = self._held.get(channel)
+    def _taken(self, channel: Channel, t: int, now: _Payload | None, ready: int) -> _Payload | None:
+        """The payload if this is a handshake; check that a waiting one holds still."""
+        held = self._held.pop(channel, None)
         if held is not None and now is None:
             self._fail(channel, t, "valid fell before the handshake")
         if held is not None and now != held:
             self._fail(channel, t, "the payload changed before the handshake")
-        if now is None:
-            return False
-        if ready:
-            self._held.pop(channel, None)
-            return True
-        self._held[channel] = now
-        return False
+        if now is not None and not ready:
+            self._held[channel] = now
+            return None
+        return now
 
     def _check(self, channel: Channel, t: int, a: Address) -> None:
         if a.addr % self.bytes:

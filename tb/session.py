@@ -37,14 +37,15 @@ class Session:
 
     def result(self, retired: np.ndarray) -> Result:
         """The result, once `values` holds the registers STATE and COUNTERS and memory is final."""
+        final = [
+            bytes(window[: len(before)])
+            for window, before in zip(self.windows, self.job.segments, strict=True)
+        ]
         return Result(
             error=Error(self.values["ERROR"]),
             error_pc=self.values["ERROR_PC"],
             tag=self.values["TAG"],
-            segments=tuple(
-                bytes(window[: len(before)])
-                for window, before in zip(self.windows, self.job.segments, strict=True)
-            ),
+            segments=(final[0], final[1], final[2], final[3]),
             counters={name: self.values[name] for name in COUNTERS},
             retired=retired,
         )

