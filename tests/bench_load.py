@@ -98,7 +98,7 @@ class Bench:
         self.idle: list[int] = []
         self.kill: set[int] = set()
 
-    async def run(self, until=None, limit: int = 60_000) -> None:
+    async def run(self, until=None, limit: int = 20_000) -> None:
         """Step until `until()`, or until everything is done; AssertionError after `limit`."""
         want = until or (lambda: self.driver.finished and self._all_fetched())
         while not want():

@@ -43,6 +43,9 @@ def programs(seed: int, count: int, pace: int) -> list[Move]:
     for _ in range(count):
         go += rng.randrange(pace + 1)
         out.append(random_move(rng, go))
+    # Enough bursts to fill the buffer behind those that wait for their responses.
+    many = {"rows": 100, "length": BUS - 1, "offset": 0, "dram_pitch": 2 * BUS, "segment": 2}
+    out[count // 2] = Move(out[count // 2].go, {**out[count // 2].fields, **many})
     return out
 
 
@@ -99,7 +102,7 @@ class Bench:
         self.kill: set[int] = set()
         self.hold = False
 
-    async def run(self, until=None, limit: int = 60_000) -> None:
+    async def run(self, until=None, limit: int = 20_000) -> None:
         """Step until `until()`, or until all is done; AssertionError after `limit`."""
         want = until or (lambda: self.driver.finished)
         while not want():
@@ -284,7 +287,7 @@ async def kill(dut, stalls, at):
     sent = len(bench.strobes)
     bench.hold = True
     bench.driver._words.clear()
-    await bench.run(lambda: bench.idle[-1:] > [at + 1])
+    await bench.run(lambda: bench.idle[-1:] > [at + 1], limit=1000)
     # AWVALID of cycle `at` is the last that may have risen.
     issued = sum(t <= at for t, _ in bench.memory.on(Channel.AW))
     issued += bench.risen[at] and at not in (t for t, _ in bench.memory.on(Channel.AW))
