@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 from amaranth.lib.wiring import Out
 from weft.hdl.axi import AxiLite, AxiRead, AxiWrite
@@ -59,7 +61,9 @@ def test_lite_refuses(addr_bits):
         AxiLite(addr_bits)
 
 
+@pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 @pytest.mark.parametrize(("config", "beats"), [("default", 24), ("default", 1), ("wide", 128)])
 def test_splitter_refuses(config, beats):
     with pytest.raises(ValueError, match=f"burst_beats must be a power of two .*, not {beats}"):
         BurstSplitter(CONFIGS[config], burst_beats=beats)
+    gc.collect()
