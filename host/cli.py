@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json as jsonlib
 import sys
+from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ..hdl.config import PRESETS, Config, ConfigError
+from ..hdl.config import PRESETS, ConfigError
 from ..hdl.config import load as load_config
-from .device import DeviceError, backends, open_device
+from .commands import SIGNALLESS, require_place, run_lenet, run_program
+from .device import DeviceError, backends
 from .errors import WeftError
+from .progress import status
 
 app = typer.Typer(
     name="weft",
-    help="INT8 neural-network accelerators: Python in, proven RTL out.",
     no_args_is_help=True,
+    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-config_app = typer.Typer(help="Machine configurations.", no_args_is_help=True)
+config_app = typer.Typer(no_args_is_help=True)
 app.add_typer(config_app, name="config")
 
 _out = Console()
-_err = Console(stderr=True)
 
 ConfigOption = Annotated[
     str, typer.Option("--config", "-c", help=f"Preset ({', '.join(PRESETS)}) or TOML file.")
@@ -38,20 +40,52 @@ ConfigOption = Annotated[
 JsonOption = Annotated[
     bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")
 ]
+DataOption = Annotated[
+    Path | None, typer.Option(help="Directory of MNIST IDX files instead of the digits.")
+]
+WeightsOption = Annotated[
+    Path | None, typer.Option(help="LeNet weights (.safetensors) instead of the embedded ones.")
+]
 
-#: Test images that a run takes by default: as many as finish in seconds.
-_IMAGES = {"golden": 360, "model": 360, "verilator": 16, "icarus": 1}
 
-
-def main() -> None:
-    """Entry point: run the command; turn our errors into one sentence and exit code 1."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command (sys.argv's by default) and exit; our errors are one sentence and code 1."""
     try:
-        app()
+        app(arguments, prog_name="weft")
     except (WeftError, ConfigError, DeviceError) as error:
         print(f"weft: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"weft {version('weft')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _weft(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """INT8 neural-network accelerators: Python in, proven RTL out.
+
+    \b
+    weft run lenet                         torch to RTL, every byte compared
+    weft run lenet --backend golden        without a simulator
+    weft config show small > mine.toml     start a configuration of your own
+    weft run lenet --config mine.toml      run on it
+    weft verilog --config mine.toml -o out take its Verilog
+
+    Exit code 1: the sentence on stderr says what is wrong. Exit code 2: usage.
+    """
+
+
+@config_app.callback()
+def _config() -> None:
+    """List and show machine configurations."""
 
 
 # -- run ---------------------------------------------------------------------------------------
@@ -60,161 +94,75 @@ def main() -> None:
 @app.command()
 def run(
     target: Annotated[str, typer.Argument(help="`lenet`, or a program file (.weft).")],
-    backend: Annotated[str, typer.Option(help="golden, model, verilator or icarus.")] = "verilator",
-    config: ConfigOption = "default",
-    images: Annotated[int | None, typer.Option(help="Test images to run.", min=1)] = None,
+    backend: Annotated[
+        str,
+        typer.Option(
+            "--backend",
+            "-b",
+            help="golden (NumPy, no cycles), model (golden at predicted cycles), verilator or "
+            "icarus (the RTL).",
+        ),
+    ] = "verilator",
+    config: Annotated[
+        str | None,
+        typer.Option(
+            "--config",
+            "-c",
+            help=f"Preset ({', '.join(PRESETS)}) or TOML file; by default `default`, and for a "
+            "program file the one it was compiled for.",
+        ),
+    ] = None,
+    images: Annotated[
+        int | None,
+        typer.Option(
+            help="Test images to run; by default 360, on verilator 16, on icarus 1.", min=1
+        ),
+    ] = None,
     latency: Annotated[
         int, typer.Option(help="Cycles from a read address to its data.", min=0)
     ] = 50,
-    data: Annotated[
-        Path | None, typer.Option(help="Directory of MNIST IDX files instead of the digits.")
-    ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="LeNet weights (.safetensors) instead of the embedded ones.")
-    ] = None,
+    data: DataOption = None,
+    weights: WeightsOption = None,
     input: Annotated[
-        Path | None, typer.Option(help="Input of a program: int8 .npy [N, H, W, C] or [H, W, C].")
+        Path | None,
+        typer.Option("--input", "-i", help="A program's input: int8 .npy [N, H, W, C], [H, W, C]."),
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="Where to write outputs (.npy).")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to write a program's output, .npy.")
+    ] = None,
     trace: Annotated[Path | None, typer.Option(help="Write an FST waveform of the run.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Run a network on the accelerator and compare every byte with the reference.
+    """Run a network on the accelerator and compare every byte.
 
-    `weft run lenet` quantizes the trained LeNet-5 with torch, compiles it, and runs it; a .weft
-    program needs neither torch nor a network, only inputs.
+    `lenet` is quantized with torch, compiled, run, and compared layer by layer
+    with the integer reference. A program file needs neither torch nor a network,
+    only an input.
+
+    \b
+    weft run lenet
+    weft run lenet --backend icarus --config small --latency 100
+    weft run lenet --images 1 --trace lenet.fst
+    weft run lenet.weft --input x.npy --output y.npy
     """
     if backend not in backends():
         raise DeviceError(f"unknown backend {backend!r}; there are {', '.join(backends())}")
+    if trace is not None:
+        if backend in SIGNALLESS:
+            raise WeftError(f"{backend} has no signals to --trace; take verilator or icarus")
+        require_place(trace)
     if target == "lenet":
         if input is not None or output is not None:
             raise WeftError("--input and --output go with a program file, lenet has its own data")
-        machine = load_config(config)
-        _run_lenet(backend, machine, images, latency, data, weights, trace, json)
+        machine = load_config(config or "default")
+        run_lenet(backend, machine, images, latency, data, weights, trace, json)
     else:
+        if not target.endswith(".weft") and not Path(target).is_file():
+            raise WeftError(f"unknown target {target!r}: neither lenet nor a program file")
         if data is not None or weights is not None:
             raise WeftError("--data and --weights go with lenet; a program file takes --input")
-        _run_program(Path(target), backend, config, images, latency, input, output, trace, json)
-
-
-def _run_lenet(
-    backend: str,
-    config: Config,
-    images: int | None,
-    latency: int,
-    data: Path | None,
-    weights: Path | None,
-    trace: Path | None,
-    json: bool,
-) -> None:
-    from . import compiler, interpreter, lenet
-    from .report import layer_table, summary
-    from .run import run as run_program
-
-    with _status("Quantizing LeNet-5 to INT8", json):
-        network = lenet.quantized(config, data, weights)
-    with _status("Compiling", json):
-        program = compiler.compile(network.graph, config)
-        inspect = compiler.compile(network.graph, config, inspect=True)
-    count = min(images or _IMAGES[backend], len(network.inputs))
-    inputs = network.inputs[:count]
-    with _status("Computing the reference", json):
-        reference = interpreter.run_all(network.graph, inputs)
-    with _status(f"Preparing {backend} (the first time builds the simulator)", json):
-        device = open_device(backend, config, latency=latency, trace=trace)
-    try:
-        with _progress(f"Running on {backend}", count, json) as step:
-            report = run_program(
-                program,
-                device,
-                inputs,
-                reference=reference,
-                inspect=inspect,
-                latency=latency,
-                progress=step,
-            )
-    finally:
-        device.close()
-    predicted = np.array([out.reshape(-1).argmax() for out in report.outputs])
-    correct = int(np.count_nonzero(predicted == network.labels[:count]))
-    float_correct = int(
-        np.count_nonzero(network.float_predictions[:count] == network.labels[:count])
-    )
-    values = summary(
-        report, backend=backend, latency=latency, correct=correct, float_correct=float_correct
-    )
-    if json:
-        print(jsonlib.dumps(values))
-    else:
-        _out.print(layer_table(report))
-        _out.print(
-            f"{count} image{'s' * (count != 1)} in {report.seconds:.1f} s on {backend}, "
-            f"memory latency {latency}: {report.mismatches} mismatching bytes; accuracy "
-            f"float {float_correct / count:.2%}, INT8 {correct / count:.2%}",
-            highlight=False,
-        )
-    if report.mismatches:
-        raise WeftError(f"{report.mismatches} bytes differ from the reference")
-
-
-def _run_program(
-    path: Path,
-    backend: str,
-    config: str,
-    images: int | None,
-    latency: int,
-    input: Path | None,
-    output: Path | None,
-    trace: Path | None,
-    json: bool,
-) -> None:
-    from .program import load
-    from .report import layer_table, summary
-    from .run import run as run_program
-
-    explicit = config if config != "default" else None
-    program = load(path, load_config(explicit) if explicit else None)
-    shape = program.input.shape
-    if input is None:
-        raise WeftError(f"{path} needs --input X.npy: int8 {list(shape)} or [N, …]")
-    inputs = _read_npy(input)
-    inputs = inputs[None] if inputs.ndim == 3 else inputs
-    if inputs.dtype != np.int8 or inputs.ndim != 4 or inputs.shape[1:] != shape:
-        raise WeftError(
-            f"{input} must be int8 [N, {', '.join(map(str, shape))}], "
-            f"not {inputs.dtype} {list(inputs.shape)}"
-        )
-    inputs = inputs[:images]
-    with _status(f"Preparing {backend} (the first time builds the simulator)", json):
-        device = open_device(backend, program.config, latency=latency, trace=trace)
-    try:
-        with _progress(f"Running on {backend}", len(inputs), json) as step:
-            report = run_program(program, device, inputs, latency=latency, progress=step)
-    finally:
-        device.close()
-    if output is not None:
-        _write_npy(output, np.stack(report.outputs))
-    if json:
-        print(jsonlib.dumps(summary(report, backend=backend, latency=latency)))
-    else:
-        _out.print(layer_table(report))
-
-
-def _read_npy(path: Path) -> np.ndarray:
-    try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise WeftError(f"cannot read {path} as a .npy array: {error}") from error
-
-
-def _write_npy(path: Path, array: np.ndarray) -> None:
-    temporary = path.with_name(f".{path.name}.tmp.npy")
-    try:
-        np.save(temporary, array)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise WeftError(f"cannot write {path}: {error.strerror}") from error
+        machine = None if config is None else load_config(config)
+        run_program(Path(target), backend, machine, images, latency, input, output, trace, json)
 
 
 # -- compile, disassemble ----------------------------------------------------------------------
@@ -225,18 +173,27 @@ def compile_(
     target: Annotated[str, typer.Argument(help="`lenet`.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Program file to write.")],
     config: ConfigOption = "default",
-    data: Annotated[
-        Path | None, typer.Option(help="Directory of MNIST IDX files instead of the digits.")
-    ] = None,
+    data: DataOption = None,
+    weights: WeightsOption = None,
 ) -> None:
-    """Compile a network to a program file, which runs without torch."""
+    """Compile a network to a program file.
+
+    The file holds instructions, constants and the configuration that they are for;
+    it runs without torch.
+
+    \b
+    weft compile lenet -o lenet.weft
+    weft disasm lenet.weft
+    weft run lenet.weft --input x.npy --output y.npy
+    """
     if target != "lenet":
         raise WeftError(f"unknown network {target!r}; there is: lenet")
     from . import compiler, lenet
 
     machine = load_config(config)
-    with _status("Quantizing LeNet-5 to INT8", False):
-        network = lenet.quantized(machine, data)
+    require_place(output)
+    with status("Quantizing LeNet-5 to INT8", False):
+        network = lenet.quantized(machine, data, weights)
     program = compiler.compile(network.graph, machine)
     program.save(output)
     _out.print(
@@ -247,7 +204,14 @@ def compile_(
 
 @app.command()
 def disasm(program: Annotated[Path, typer.Argument(help="Program file.")]) -> None:
-    """List a program's instructions."""
+    """List a program's instructions.
+
+    One line an instruction: its index, name, and the fields that differ from
+    their defaults; wait= and post= name the units it meets at semaphores.
+
+    \b
+    weft compile lenet -o lenet.weft && weft disasm lenet.weft
+    """
     from .disasm import listing
     from .program import load
 
@@ -256,7 +220,10 @@ def disasm(program: Annotated[Path, typer.Argument(help="Program file.")]) -> No
 
 @app.command()
 def isa() -> None:
-    """Show the instruction set as tables."""
+    """Show the instruction set as tables.
+
+    docs/isa.md is the same with more words.
+    """
     from .docgen import isa_tables
 
     for table in isa_tables():
@@ -272,12 +239,27 @@ def verilog(
     config: ConfigOption = "default",
     json: JsonOption = False,
 ) -> None:
-    """Write the Verilog of a configuration, with its register map and instruction set."""
-    from ..hdl.verilog import write
+    """Write the Verilog of a configuration.
 
+    \b
+    weft.v     the machine, top module `weft`, AXI4 and AXI-Lite pins
+    weft.toml  its configuration, for --config
+    weft.vlt   waivers for verilator --lint-only -Wall
+
+    \b
+    weft verilog --config small -o out
+    """
     machine = load_config(config)
-    with _status(f"Generating Verilog for {machine.name}", json):
-        files = write(machine, output)
+    place = next((p for p in (output, *output.parents) if p.exists()), Path())
+    if not place.is_dir():
+        raise WeftError(f"cannot write Verilog to {output}: {place} is not a directory")
+    from ..hdl.verilog import ExportError, write
+
+    try:
+        with status(f"Generating Verilog for {machine.name}", json):
+            files = write(machine, output)
+    except ExportError as error:
+        raise WeftError(str(error)) from error
     if json:
         print(
             jsonlib.dumps(
@@ -296,9 +278,12 @@ def verilog(
 
 @config_app.command("list")
 def config_list(json: JsonOption = False) -> None:
-    """List the presets."""
-    import dataclasses
+    """List the presets.
 
+    \b
+    weft config list
+    weft config list --json
+    """
     if json:
         print(jsonlib.dumps({name: dataclasses.asdict(c) for name, c in PRESETS.items()}))
         return
@@ -319,9 +304,12 @@ def config_show(
     config: Annotated[str, typer.Argument(help="Preset or TOML file.")] = "default",
     json: JsonOption = False,
 ) -> None:
-    """Show a configuration as the TOML file that would make it."""
-    import dataclasses
+    """Show a configuration as the TOML file that makes it.
 
+    \b
+    weft config show small > mine.toml
+    weft config show mine.toml
+    """
     machine = load_config(config)
     if json:
         values = {**dataclasses.asdict(machine), "fingerprint": f"{machine.fingerprint:016x}"}
@@ -330,37 +318,5 @@ def config_show(
         print(machine.to_toml(), end="")
 
 
-# -- progress ----------------------------------------------------------------------------------
-
-
-def _status(text: str, quiet: bool):
-    from contextlib import nullcontext
-
-    if quiet:
-        return nullcontext()
-    if not _err.is_terminal:
-        _err.print(f"{text} …", highlight=False)
-    return _err.status(f"{text} …")
-
-
-class _progress:
-    """A progress bar on stderr; entering gives the callback that moves it."""
-
-    def __init__(self, text: str, total: int, quiet: bool):
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=_err,
-            disable=quiet,
-        )
-        self._text, self._total = text, total
-
-    def __enter__(self):
-        self._bar.__enter__()
-        task = self._bar.add_task(self._text, total=self._total)
-        return lambda done: self._bar.update(task, completed=done)
-
-    def __exit__(self, *exc: object) -> None:
-        self._bar.__exit__(*exc)  # type: ignore[arg-type]
+if __name__ == "__main__":
+    main()

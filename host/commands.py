@@ -1,0 +1,186 @@
+"""What `weft run` does: run LeNet or a program file on a device, and report."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.console import Console
+
+from .device import open_device
+from .errors import WeftError
+from .progress import Bar, status
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..hdl.config import Config
+
+_out = Console()
+
+#: Test images that a run takes by default: as many as finish in seconds.
+_IMAGES = {"golden": 360, "model": 360, "verilator": 16, "icarus": 1}
+#: Backends without signals: nothing to build, no waveforms.
+SIGNALLESS = ("golden", "model")
+
+
+def run_lenet(
+    backend: str,
+    config: Config,
+    images: int | None,
+    latency: int,
+    data: Path | None,
+    weights: Path | None,
+    trace: Path | None,
+    json: bool,
+) -> None:
+    """Quantize LeNet-5, compile it, run it, and compare every layer with the reference.
+
+    Raises
+    ------
+    WeftError, DeviceError
+        What `weft` prints; also where a byte differs, after the report.
+    """
+    from . import compiler, interpreter, lenet
+    from .report import layer_table, summary
+    from .run import run
+
+    with status("Quantizing LeNet-5 to INT8", json):
+        network = lenet.quantized(config, data, weights)
+    with status("Compiling", json):
+        program = compiler.compile(network.graph, config)
+        inspect = compiler.compile(network.graph, config, inspect=True)
+    count = min(images or _IMAGES.get(backend, 16), len(network.inputs))
+    inputs = network.inputs[:count]
+    with status("Computing the reference", json):
+        reference = interpreter.run_all(network.graph, inputs)
+    with status(_preparing(backend), json):
+        device = open_device(backend, config, latency=latency, trace=trace)
+    try:
+        with Bar(f"Running on {backend}", count, json) as step:
+            report = run(
+                program,
+                device,
+                inputs,
+                reference=reference,
+                inspect=inspect,
+                latency=latency,
+                progress=step,
+            )
+    finally:
+        device.close()
+    predicted = np.array([out.reshape(-1).argmax() for out in report.outputs])
+    correct = int(np.count_nonzero(predicted == network.labels[:count]))
+    float_correct = int(
+        np.count_nonzero(network.float_predictions[:count] == network.labels[:count])
+    )
+    values = summary(
+        report, backend=backend, latency=latency, correct=correct, float_correct=float_correct
+    )
+    if json:
+        print(jsonlib.dumps(values))
+    else:
+        _out.print(layer_table(report))
+        _out.print(
+            f"{_count(count, 'image')} in {report.seconds:.1f} s on {backend}, "
+            f"memory latency {latency}: {report.mismatches} mismatching bytes\n"
+            f"accuracy: float {float_correct / count:.2%}, INT8 {correct / count:.2%}",
+            highlight=False,
+        )
+    if report.mismatches:
+        raise WeftError(f"{report.mismatches} bytes differ from the reference")
+
+
+def run_program(
+    path: Path,
+    backend: str,
+    config: Config | None,
+    images: int | None,
+    latency: int,
+    input: Path | None,
+    output: Path | None,
+    trace: Path | None,
+    json: bool,
+) -> None:
+    """Run a program file over the inputs in a .npy file; `config` is the machine it must be for.
+
+    Raises
+    ------
+    WeftError, DeviceError
+        What `weft` prints.
+    """
+    from .program import load
+    from .report import layer_table, summary
+    from .run import run
+
+    program = load(path, config)
+    shape = program.input.shape
+    wanted = f"int8 [N, {', '.join(map(str, shape))}]"
+    if input is None:
+        raise WeftError(f"{path} needs --input X.npy: {wanted}")
+    inputs = _read_npy(input)
+    if inputs.dtype != np.int8 or inputs.shape[-3:] != shape or inputs.ndim > 4 or not inputs.size:
+        raise WeftError(f"{input} must be {wanted}, not {inputs.dtype} {list(inputs.shape)}")
+    inputs = inputs.reshape(-1, *shape)[:images]
+    if output is not None:
+        require_place(output)
+    with status(_preparing(backend), json):
+        device = open_device(backend, program.config, latency=latency, trace=trace)
+    try:
+        with Bar(f"Running on {backend}", len(inputs), json) as step:
+            report = run(program, device, inputs, latency=latency, progress=step)
+    finally:
+        device.close()
+    if output is not None:
+        _write_npy(output, np.stack(report.outputs))
+    if json:
+        print(jsonlib.dumps(summary(report, backend=backend, latency=latency)))
+    else:
+        _out.print(layer_table(report))
+        _out.print(
+            f"{_count(report.images, 'input')} in {report.seconds:.1f} s on {backend}, "
+            f"memory latency {latency}" + (f"; outputs in {output}" if output else ""),
+            highlight=False,
+        )
+
+
+def _preparing(backend: str) -> str:
+    slow = backend not in SIGNALLESS
+    return f"Preparing {backend}{' (the first time builds the simulator)' if slow else ''}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+# -- files -------------------------------------------------------------------------------------
+
+
+def require_place(path: Path) -> None:
+    """Refuse a file that cannot be made, before the work whose result it is to hold."""
+    if path.is_dir():
+        raise WeftError(f"cannot write {path}: it is a directory")
+    if not path.parent.is_dir():
+        raise WeftError(f"cannot write {path}: there is no directory {path.parent}")
+
+
+def _read_npy(path: Path) -> np.ndarray:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        raise WeftError(f"cannot read {path} as a .npy array: {reason}") from error
+    if not isinstance(array, np.ndarray):
+        raise WeftError(f"cannot read {path} as a .npy array: it is an archive of several")
+    return array
+
+
+def _write_npy(path: Path, array: np.ndarray) -> None:
+    temporary = path.with_name(f".{path.name}.tmp.npy")
+    try:
+        np.save(temporary, array)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise WeftError(f"cannot write {path}: {error.strerror}") from error
