@@ -7,6 +7,7 @@ BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
 BUILD_TOOLS = g++=g++ make=make perl=perl
+WAVE_HEADERS = /usr/include/zlib.h=zlib1g-dev /usr/include/lz4.h=liblz4-dev
 
 .PHONY: lenet test lint format docs clean help
 
@@ -17,11 +18,12 @@ help:
 	@echo "make docs    regenerate the generated documents"
 
 lenet: $(READY)
-	@tools/system-packages $(BUILD_TOOLS) $(if $(findstring icarus,$(ARGS)),iverilog=iverilog)
+	@tools/system-packages $(BUILD_TOOLS) $(if $(findstring icarus,$(ARGS)),iverilog=iverilog) \
+		$(if $(findstring --trace,$(ARGS)),$(WAVE_HEADERS))
 	@$(BIN)/weft run lenet $(ARGS)
 
 test: $(READY)
-	@tools/system-packages $(BUILD_TOOLS) iverilog=iverilog
+	@tools/system-packages $(BUILD_TOOLS) $(WAVE_HEADERS) iverilog=iverilog
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(READY)

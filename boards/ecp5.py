@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -24,10 +25,10 @@ class BuildError(RuntimeError):
 
 
 def _tool(name: str, *args: str, log: Path) -> str:
-    try:
-        done = subprocess.run([name, *args], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise BuildError(f"{name} is not installed; pip install 'weft[boards]'") from None
+    found = shutil.which(name) or shutil.which(name, path=Path(sys.executable).parent)
+    if found is None:
+        raise BuildError(f"{name} is not installed; pip install 'weft[boards]'")
+    done = subprocess.run([found, *args], capture_output=True, text=True, check=False)
     log.write_text(done.stdout + done.stderr)
     if done.returncode:
         raise BuildError(f"{name} failed, see {log}")

@@ -19,11 +19,20 @@ if TYPE_CHECKING:
     from .config import Config
 
 
-def rotate(value, amount, unit: int):
-    """`value` rotated left by `amount` units; it has a power of two of them."""
+def rotate(m: Module, value, amount, unit: int):
+    """`value` rotated left by `amount` units; it has a power of two of them.
+
+    Every stage is a signal: an expression that is used twice is built twice.
+    """
+    stage = Signal(len(value), name="rotated")
+    m.d.comb += stage.eq(value)
     for k in range(len(amount)):
-        value = Mux(amount[k], Cat(value[-unit << k :], value[: -unit << k]), value)
-    return value
+        next_stage = Signal(len(value), name=f"rotated_{1 << k}")
+        m.d.comb += next_stage.eq(
+            Mux(amount[k], Cat(stage[-unit << k :], stage[: -unit << k]), stage)
+        )
+        stage = next_stage
+    return stage
 
 
 def lane_layout(config: Config) -> data.ArrayLayout:
@@ -115,7 +124,7 @@ class ActReadPath(wiring.Component):
                 carry = shift > all_lanes - 1 - i
                 m.d.sync += own[i].eq((word + port.jump[i] + carry)[: len(word)])
             padded = Cat(own, Const(0, len(word) * (all_lanes - width)))
-            m.d.sync += self.addr.eq(rotate(padded, shifts[1], len(word)))
+            m.d.sync += self.addr.eq(rotate(m, padded, shifts[1], len(word)))
             banks = [_one_hot(_bank_of(config, own[i]), config.act_banks) for i in range(width)]
             hits = [bank & used[i].replicate(config.act_banks) for i, bank in enumerate(banks)]
             hit = hits[0]
@@ -144,7 +153,7 @@ class ActReadPath(wiring.Component):
         # Cycle 4: back into the order of the window.
         back = Signal(len(shift))
         m.d.comb += back.eq(-shifts[4])
-        bytes_ = rotate(self.lanes, back, 8)
+        bytes_ = rotate(m, self.lanes, back, 8)
         m.d.sync += [
             port.data[i].eq(Mux(masks[4][i], bytes_[8 * i : 8 * i + 8], fills[4]))
             for i in range(width)
@@ -204,8 +213,8 @@ class ActWritePath(wiring.Component):
             near.eq(word),
             far.eq(word + 1),
             carries.eq(_below(shift, all_lanes)),
-            enabled.eq(rotate(mask, shift, 1)),
-            self.lanes.eq(rotate(lanes, shift, 8)),
+            enabled.eq(rotate(m, mask, shift, 1)),
+            self.lanes.eq(rotate(m, lanes, shift, 8)),
         ]
         in_near, in_far = enabled & ~carries, enabled & carries
         for bank in range(config.act_banks):

@@ -133,7 +133,13 @@ def build(
                 check=False,
             )
         if done.returncode or not (directory / LIBRARY).is_file():
-            raise BuildFailed(f"the simulator could not be built:\n{tail(log)}")
+            text = tail(log)
+            if trace and re.search(r"(zlib|lz4)\w*\.h", text):
+                raise BuildFailed(
+                    "FST waveforms need the headers of zlib and lz4; install them "
+                    "(Debian: zlib1g-dev liblz4-dev)"
+                )
+            raise BuildFailed(f"the simulator could not be built:\n{text}")
         shutil.rmtree(directory / "obj")
         progress("simulator built")
 
