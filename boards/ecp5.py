@@ -72,7 +72,7 @@ def place_and_route(
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--config", default="small", help="preset or TOML file")
     parser.add_argument("--device", default="85k", choices=["25k", "45k", "85k"])
     parser.add_argument("--seeds", type=int, default=1, help="place-and-route runs")

@@ -20,7 +20,7 @@ from .registers import REGISTER_ADDR_BITS, Cause, Error
 SETTLE = 4
 
 
-class State(enum.Enum, shape=3):
+class State(enum.Enum, shape=3):  # pyright: ignore[reportGeneralTypeIssues, reportCallIssue]
     """What the machine is doing."""
 
     IDLE = 0

@@ -51,16 +51,13 @@ def layer_table(report: Report) -> Table:
     images = max(1, report.images)
 
     def row(name: str, cycles: float | None, bound: int, macs: int, bad: int | None) -> None:
-        known = cycles is not None and cycles > 0
-        table.add_row(
-            name,
-            f"{cycles:,.0f}" if known else "–",
-            f"{bound:,}",
-            f"{cycles / bound:.2f}" if known and bound else "–",
-            f"{macs:,}",
-            f"{macs / (cycles * config.rows * config.cols):.1%}" if known else "–",
-            "–" if bad is None else f"{bad:,}",
-        )
+        count = ratio = use = "–"
+        if cycles:
+            count = f"{cycles:,.0f}"
+            ratio = f"{cycles / bound:.2f}" if bound else "–"
+            use = f"{macs / (cycles * config.rows * config.cols):.1%}"
+        wrong = "–" if bad is None else f"{bad:,}"
+        table.add_row(name, count, f"{bound:,}", ratio, f"{macs:,}", use, wrong)
 
     for layer in report.layers:
         cycles = None if layer.cycles is None else layer.cycles / images

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from amaranth.back import rtlil, verilog
@@ -104,7 +104,7 @@ def simulate(
     folder = _run_directory(name or test_module.rpartition(".")[2])
     log = folder / "log.txt"
     results = folder / "results.xml"
-    arguments: dict[str, list[str]] = {}
+    arguments: dict[str, Any] = {}
     if waves is not None and simulator == "verilator":
         arguments["test_args"] = ["--trace-file", str(waves.absolute())]
     elif waves is not None:
