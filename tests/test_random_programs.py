@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from weft.hdl.config import PRESETS, Config
 from weft.hdl.registers import Error
+from weft.host import compiler, interpreter
 from weft.host.golden import GoldenDevice
+from weft.host.run import run
 from weft.host.timing.machine import predict
 from weft.tb.devices import VerilatorDevice
 
+from . import networks
 from .programs import Generator, RandomProgram
 
 ODD = Config(name="odd", rows=8, cols=12, bus_bits=64, vector_lanes=4)
@@ -55,3 +60,29 @@ def test_data_under_random_stalls(config: Config):
             assert got.segments == expected.segments, listing(program)
         device.close()
         golden = GoldenDevice(config)
+
+
+@pytest.mark.parametrize("config", CONFIGS[:3], ids=lambda c: c.name)
+def test_random_networks(config: Config):
+    """GEMMs and convolutions around the array's edges: every layer's bytes, and the cycles."""
+    device = VerilatorDevice(config, latency=50)
+    sizes = config.rows, config.cols, config.multiplier_bits
+    strategy = st.one_of(networks.gemms(*sizes), networks.convs(*sizes))
+
+    @settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=HealthCheck)
+    @given(graph=strategy, seed=st.integers(0, 2**32 - 1))
+    def check(graph, seed):
+        shape = graph.tensors[graph.input].shape
+        x = np.random.default_rng(seed).integers(-128, 128, (1, *shape)).astype(np.int8)
+        report = run(
+            compiler.compile(graph, config),
+            device,
+            x,
+            reference=interpreter.run_all(graph, x),
+            inspect=compiler.compile(graph, config, inspect=True),
+        )
+        assert report.mismatches == 0
+        assert report.cycles == report.predicted_cycles
+
+    check()
+    device.close()
