@@ -12,8 +12,11 @@ from weft.hdl.numerics import PARAMETER_BYTES, Parameter
 from weft.host import check as checker
 from weft.host.device import Job
 from weft.host.errors import WeftError
+from weft.host.golden import GoldenDevice
 from weft.host.regions import RegionError, accesses
 from weft.host.schedule import Access, Step, synchronise
+from weft.host.timing.machine import predict
+from weft.tb.devices import VerilatorDevice
 
 _SPACE = {"ACT": "act", "WGT": "wgt", "PAR": "par"}
 
@@ -26,6 +29,46 @@ class RandomProgram:
     config: Config
     instructions: tuple[Instruction, ...]
     job: Job
+
+
+class Bench:
+    """Golden machine, timing model and RTL of one configuration, side by side."""
+
+    def __init__(self, config: Config, *, latency: int = 50):
+        self._config = config
+        self._latency = latency
+        self._generator = Generator(config)
+        self._open()
+
+    def _open(self) -> None:
+        self._golden = GoldenDevice(self._config)
+        self._device = VerilatorDevice(self._config, latency=self._latency)
+
+    def differences(self, seed: int) -> list[str]:
+        """What differs between the three for one program; each text shows the program."""
+        program = self._generator.program(seed)
+        expected, got = self._golden.run(program.job), self._device.run(program.job)
+        prediction = predict(self._config, program.job.code, latency=self._latency)
+        retired = got.retired[np.lexsort((got.retired[:, 1], got.retired[:, 0]))]
+        pairs = {
+            "status": ((got.error, got.tag), (expected.error, expected.tag)),
+            "memory": (got.segments, expected.segments),
+            "completions": (retired.tolist(), prediction.retired.tolist()),
+            "counters": (got.counters, prediction.counters),
+        }
+        wrong = [name for name, (a, b) in pairs.items() if a != b]
+        if not wrong:
+            return []
+        self.close()
+        self._open()  # memories that went apart would only repeat the difference
+        head = (
+            f"{', '.join(wrong)} differ: seed {seed}, {self._config.name}, latency {self._latency}"
+        )
+        return [head + "\n" + "\n".join(f"{i:3} {x}" for i, x in enumerate(program.instructions))]
+
+    def close(self) -> None:
+        """Free the simulator."""
+        self._device.close()
 
 
 class Generator:

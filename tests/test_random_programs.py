@@ -2,50 +2,35 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from weft.hdl.config import PRESETS, Config
+from weft.hdl.config import PRESETS, Config, load
 from weft.hdl.registers import Error
 from weft.host import compiler, interpreter
 from weft.host.golden import GoldenDevice
 from weft.host.run import run
-from weft.host.timing.machine import predict
 from weft.tb.devices import VerilatorDevice
 
 from . import networks
-from .programs import Generator, RandomProgram
+from .programs import Bench, Generator
 
-ODD = Config(name="odd", rows=8, cols=12, bus_bits=64, vector_lanes=4)
+ODD = load(Path(__file__).with_name("configs") / "odd.toml")
 CONFIGS = [PRESETS["tiny"], PRESETS["small"], ODD, PRESETS["default"]]
 PROGRAMS = 50
-
-
-def by_cycle(retired: np.ndarray) -> list[list[int]]:
-    return retired[np.lexsort((retired[:, 1], retired[:, 0]))].tolist()
-
-
-def listing(program: RandomProgram) -> str:
-    lines = (f"{i:3} {text}" for i, text in enumerate(program.instructions))
-    return f"seed {program.seed} on {program.config.name}\n" + "\n".join(lines)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.name)
 @pytest.mark.parametrize("latency", [1, 50])
 def test_exact(config: Config, latency: int):
-    generator, golden = Generator(config), GoldenDevice(config)
-    device = VerilatorDevice(config, latency=latency)
-    for seed in range(PROGRAMS // 2 * (latency == 50), PROGRAMS // 2 * (1 + (latency == 50))):
-        program = generator.program(seed)
-        expected, got = golden.run(program.job), device.run(program.job)
-        prediction = predict(config, program.job.code, latency=latency)
-        assert got.error == expected.error == Error.NONE, listing(program)
-        assert got.tag == expected.tag
-        assert by_cycle(got.retired) == prediction.retired.tolist(), listing(program)
-        assert got.counters == prediction.counters, listing(program)
-        assert got.segments == expected.segments, listing(program)
-    device.close()
+    bench = Bench(config, latency=latency)
+    first = 0 if latency == 1 else PROGRAMS // 2
+    differences = [text for k in range(PROGRAMS // 2) for text in bench.differences(first + k)]
+    bench.close()
+    assert not differences, differences[0]
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.name)
@@ -56,8 +41,8 @@ def test_data_under_random_stalls(config: Config):
         for k in range(8):
             program = generator.program(1000 + 8 * seed + k)
             expected, got = golden.run(program.job), device.run(program.job)
-            assert got.error == Error.NONE, listing(program)
-            assert got.segments == expected.segments, listing(program)
+            assert got.error == Error.NONE, f"seed {program.seed}"
+            assert got.segments == expected.segments, f"seed {program.seed}"
         device.close()
         golden = GoldenDevice(config)
 
