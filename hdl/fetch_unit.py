@@ -139,7 +139,7 @@ class FetchUnit(wiring.Component):
         )
         write = store.write_port(granularity=bus)
         read = store.read_port(domain="comb")
-        part = Signal(range(parts))
+        part = Signal(range(max(parts, 2)))
         index = Signal(range(FETCH_BUFFER))
         level = Signal(range(FETCH_BUFFER + 1))
         complete = Signal()
@@ -155,7 +155,7 @@ class FetchUnit(wiring.Component):
             m.d.sync += [part.eq(0), write.addr.eq(0), index.eq(0), level.eq(0)]
         with m.Else():
             with m.If(self.data.valid):
-                m.d.sync += part.eq(part + 1)
+                m.d.sync += part.eq((part + 1) % parts)
             with m.If(complete):
                 m.d.sync += write.addr.eq(write.addr + 1)
             m.d.sync += [

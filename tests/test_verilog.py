@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from weft.hdl import verilog
 from weft.hdl.axi import AxiLite, AxiRead, AxiWrite
-from weft.hdl.config import PRESETS, load
+from weft.hdl.config import PRESETS, Config, load
 from weft.hdl.merge import merge_modules
 from weft.hdl.registers import REGISTER_ADDR_BITS
 from weft.tb.tools import find_icarus, find_verilator
@@ -90,6 +90,16 @@ def test_nothing_of_this_machine_is_in_it(text):
 
 def test_verilator_lint_is_clean(file):
     report = lint(verilog.LINT, file)
+    assert report.returncode == 0, report.stderr
+    assert not rules(report.stderr), report.stderr
+
+
+@pytest.mark.parametrize("bus_bits", [128, 256, 512])
+def test_lint_is_clean_at_every_bus_width(bus_bits: int, tmp_path):
+    config = Config(rows=4, cols=8, bus_bits=bus_bits, vector_lanes=1, act_bytes=16384)
+    path = tmp_path / "weft.v"
+    path.write_text(verilog.export(config))
+    report = lint(verilog.LINT, path)
     assert report.returncode == 0, report.stderr
     assert not rules(report.stderr), report.stderr
 
