@@ -11,12 +11,12 @@ from ..hdl.numerics import PARAMETER_BYTES, Parameter
 from .ir import Requant
 from .layout import Placement, inner_count
 from .schedule import Access, Step
-from .tiling import Chunk, KBox, chunks, k_boxes, require
+from .tiling import MOST_INPUTS, Chunk, KBox, chunks, k_boxes, most_outputs, require
 
 if TYPE_CHECKING:
     from ..hdl.config import Config
     from .fuse import Op
-    from .ir import Conv, Pool, Residual
+    from .ir import Conv, Pool, Residual, Tensor
 
 _WRAP = (1 << 20) - 1
 #: Rough cycles that a vector instruction spends per channel group beside its positions.
@@ -148,18 +148,20 @@ class Emitter:
             len(data) // bus,
         )  # fmt: skip
 
+    def _span(self, rows: int) -> int:
+        """WGT rows that a matrix of `rows` takes, for the next one to start on a bus beat."""
+        align = max(1, self._config.bus_bytes // self._config.wgt_row_bytes)
+        return -(-rows // align) * align
+
     def _load_weights(self, matrix: np.ndarray) -> int:
         """Load a matrix of weight rows [rows, cols]; returns the first WGT row it takes."""
         config = self._config
         count = len(matrix)
-        align = max(1, config.bus_bytes // config.wgt_row_bytes)
-        first = -(-self._wgt_next // align) * align
-        if first + -(-count // align) * align > config.wgt_rows:
-            first = 0
-        self._wgt_next = first + count
+        span = self._span(count)
+        first = self._wgt_next if self._wgt_next + span <= config.wgt_rows else 0
+        self._wgt_next = first + span
         padded = np.zeros((count, config.wgt_row_bytes), np.int8)
         padded[:, : matrix.shape[1]] = matrix
-        span = -(-count // align) * align
         access = Access("wgt", first, first + span, True)
         self._load_const(padded.tobytes(), Memory.WGT, first * config.wgt_row_bytes, access)
         return first
@@ -197,14 +199,18 @@ class Emitter:
         per_group = total // conv.groups
         kc = inner_count(conv, self._places[conv.input], config)
         boxes = k_boxes((kernel_h, kernel_w), kc, config)
-        pieces = chunks(out.tensor.height, out.tensor.width, window, config)
+        most = (
+            most_outputs((kernel_h - 1) * conv.dilation[0] + 1, conv.stride[0]),
+            most_outputs((kernel_w - 1) * conv.dilation[1] + 1, conv.stride[1]),
+        )
+        pieces = chunks(out.tensor.height, out.tensor.width, window, most, config)
         blocks = [
             (group, group * per_group + n, min(config.cols, per_group - n))
             for group in range(conv.groups)
             for n in range(0, per_group, config.cols)
         ]
         rows = [self._tiles(box) * config.rows for box in boxes]
-        resident = len(blocks) * sum(rows) <= config.wgt_rows // 2
+        resident = len(blocks) * sum(map(self._span, rows)) <= config.wgt_rows // 2
         par = -1
         par_whole = total <= config.par_entries // 2
         weights: dict[tuple[int, int], int] = {}
@@ -262,10 +268,7 @@ class Emitter:
         oy, ox = piece.height * window[0], piece.width * window[1]
         ky, kx = box.ky[1] - box.ky[0], box.kx[1] - box.kx[0]
         channel = group * conv.weight.shape[3] + box.kc[0]
-        require("input height", tensor.height, 2047, conv.name)
-        require("input width", tensor.width, 2047, conv.name)
         require("inner channels", box.kc[1] - box.kc[0], 65535, conv.name)
-        fill = tensor.zero_point
         start, end = place.rows(iy0, iy0 + (oy - 1) * sy + (ky - 1) * dy + 1)
         end += config.rows if box.kc[1] > tensor.channels // conv.groups else 0
         tiles = self._tiles(box)
@@ -277,8 +280,8 @@ class Emitter:
                 "wgt": wgt, "acc": self._half * config.acc_half, "blocks": 1,
                 "kc": box.kc[1] - box.kc[0], "ky": ky, "kx": kx, "dy": dy, "dx": dx,
                 "row_pitch": place.row_pitch, "pixel_pitch": place.pixel_pitch,
-                "sy": sy, "sx": sx, "oy": oy, "ox": ox, "iy0": iy0, "ix0": ix0,
-                "height": tensor.height, "width": tensor.width, "fill": fill,
+                "sy": sy, "sx": sx, "oy": oy, "ox": ox,
+                **_coordinates(tensor, iy0, ix0), "fill": tensor.zero_point,
             },
             [*self._act_read(start, min(end, config.act_bytes)), self._acc(self._half, True)],
             tiles * max(oy * ox, config.rows),
@@ -324,16 +327,18 @@ class Emitter:
         source, out = self._places[pool.input], self._places[pool.output]
         require("pool window", max(pool.kernel), 15, pool.name)
         require("pool stride", max(pool.stride), 15, pool.name)
-        require("channels", out.tensor.channels, 4095, pool.name)
-        require("input height", source.tensor.height, 2047, pool.name)
-        require("input width", source.tensor.width, 2047, pool.name)
         requant = pool.requant or _identity(out.tensor.channels, config.multiplier_bits)
-        most = config.par_entries // 2
+        most_channels = config.par_entries // 2
+        most = (
+            most_outputs(pool.kernel[0], pool.stride[0]),
+            most_outputs(pool.kernel[1], pool.stride[1]),
+        )
+        pieces = chunks(out.tensor.height, out.tensor.width, (1, 1), most, config)
         fill = -128 if pool.mode == "max" else source.tensor.zero_point
-        for first in range(0, out.tensor.channels, most):
-            count = min(most, out.tensor.channels - first)
+        for first in range(0, out.tensor.channels, most_channels):
+            count = min(most_channels, out.tensor.channels - first)
             par = self._load_parameters(requant, None, first, count)
-            for piece in chunks(out.tensor.height, out.tensor.width, (1, 1), config):
+            for piece in pieces:
                 iy0 = piece.y * pool.stride[0] - pool.padding[0]
                 ix0 = piece.x * pool.stride[1] - pool.padding[1]
                 last = iy0 + (piece.height - 1) * pool.stride[0] + pool.kernel[0]
@@ -348,9 +353,8 @@ class Emitter:
                         "src": source.address(iy0, ix0, first) & _WRAP,
                         "src_row": source.row_pitch, "src_pixel": source.pixel_pitch,
                         "channels": count, "sy": pool.stride[0], "sx": pool.stride[1],
-                        "oy": piece.height, "ox": piece.width, "iy0": iy0, "ix0": ix0,
-                        "height": source.tensor.height, "width": source.tensor.width,
-                        "fill": fill,
+                        "oy": piece.height, "ox": piece.width,
+                        **_coordinates(source.tensor, iy0, ix0), "fill": fill,
                     },
                     [
                         *self._act_read(*source.rows(iy0, last)),
@@ -359,6 +363,20 @@ class Emitter:
                     ],
                     self._vector_cost(piece, pool.kernel, count),
                 )  # fmt: skip
+
+
+def _coordinates(tensor: Tensor, y: int, x: int) -> dict[str, int]:
+    """Where a window at (y, x) lies in `tensor`: the fields `iy0`, `ix0`, `height` and `width`.
+
+    They count from the window's own corner if that lies inside, for the fields are narrow.
+    """
+    row, column = min(max(y, 0), tensor.height - 1), min(max(x, 0), tensor.width - 1)
+    return {
+        "iy0": y - row,
+        "ix0": x - column,
+        "height": min(tensor.height - row, MOST_INPUTS),
+        "width": min(tensor.width - column, MOST_INPUTS),
+    }
 
 
 def _weight_rows(conv: Conv, box: KBox, first: int, count: int, config: Config) -> np.ndarray:

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-#: Most loads that may be moved ahead of a step, so that their tokens fit a semaphore.
-_MOST_AHEAD = SEMAPHORE_MAX // 2
+#: Half of a semaphore's tokens: as many loads may be moved ahead of a step, and from there on
+#: several waits share a token.
+_MANY = SEMAPHORE_MAX // 2
 
 
 class Access(NamedTuple):
@@ -95,7 +96,7 @@ def hoist_loads(steps: list[Step]) -> list[Step]:
         unit = step.unit
         start = max(unit_free[unit], ready if unit == Unit.MATMUL else finish[previous])
         while queue and floor[queue[0]] <= emitted and load_start() <= start:
-            if len(loads) - len(queue) - bisect_right(loads, i) >= _MOST_AHEAD:
+            if len(loads) - len(queue) - bisect_right(loads, i) >= _MANY:
                 break
             emit_load()
         unit_free[unit] = finish[i] = start + step.cost
@@ -146,7 +147,6 @@ class _Tracker:
         self._nodes: dict[Unit, list[_Node]] = {unit: [] for unit in Unit}
         self._log: dict[tuple[str, Unit], list[tuple[int, Access]]] = defaultdict(list)
         self._waits: dict[tuple[Unit, Unit], list[int]] = defaultdict(list)
-        self._posts: dict[tuple[Unit, Unit], int] = defaultdict(int)
 
     def add(self, unit: Unit, accesses: list[Access]) -> _Node:
         mine = self._nodes[unit]
@@ -161,11 +161,11 @@ class _Tracker:
         }
         for peer, need in needed.items():
             ends = [self._nodes[q][n].end for q, n in needed.items() if q != peer]
-            if any(end[peer] >= need for end in ends):
-                continue
-            self._link(self._nodes[peer][need], node)
-        for peer, need in needed.items():
-            for key, value in self._nodes[peer][need].end.items():
+            known = self._nodes[peer][need]
+            if not any(end[peer] >= need for end in ends):
+                known = self._producer(peer, need, unit)
+                self._link(known, node)
+            for key, value in known.end.items():
                 node.start[key] = max(node.start[key], value)
         node.end = {**node.start, unit: node.index}
         if mine:
@@ -194,24 +194,36 @@ class _Tracker:
                     break
         return need
 
+    def _producer(self, peer: Unit, need: int, consumer: Unit) -> _Node:
+        """The first of `peer`'s nodes from `need` on whose tokens leave room for more, or the last.
+
+        One that comes later than needed spares the tokens between.
+        """
+        nodes = self._nodes[peer][need:]
+        node = next((n for n in nodes if self._tokens(n, consumer) < _MANY), nodes[-1])
+        if self._tokens(node, consumer) >= SEMAPHORE_MAX:
+            raise CompileError(
+                f"more than {SEMAPHORE_MAX} tokens from {peer.name} to {consumer.name} at once: "
+                f"choose a smaller queue_depth than {self._queue_depth}"
+            )
+        return node
+
+    def _tokens(self, producer: _Node, consumer: Unit) -> int:
+        """Most tokens to `consumer` that nobody may have taken when `producer` completes."""
+        pair = producer.unit, consumer
+        # Dispatch is in order and queues are short: most of what precedes the producer has started.
+        started = producer.dispatched[consumer] - 1 - self._queue_depth
+        started = max(started, producer.start[consumer])
+        return len(self._waits[pair]) - bisect_right(self._waits[pair], started)
+
     def _link(self, producer: _Node, consumer: _Node) -> None:
         k = self._pick()
-        pair = producer.unit, consumer.unit
         try:
             consumer.wait |= wait_bit(consumer.unit, producer.unit, k)
             producer.post |= post_bit(producer.unit, consumer.unit, k)
         except ValueError:
             raise CompileError(f"{producer.unit.name} cannot signal {consumer.unit.name}") from None
-        self._posts[pair] += 1
-        # Dispatch is in order and queues are short: most of what precedes the producer has started.
-        started = producer.dispatched[consumer.unit] - 1 - self._queue_depth
-        started = max(started, producer.start[consumer.unit])
-        consumed = bisect_right(self._waits[pair], started)
-        if self._posts[pair] - consumed > SEMAPHORE_MAX:
-            raise CompileError(
-                f"more than {SEMAPHORE_MAX} tokens from {pair[0].name} to {pair[1].name} at once"
-            )
-        self._waits[pair].append(consumer.index)
+        self._waits[producer.unit, consumer.unit].append(consumer.index)
 
 
 def synchronise(

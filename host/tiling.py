@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 #: Most kernel rows, and columns, that one instruction walks.
 MOST_TAPS = 15
+#: Most output rows, and columns, before pooling.
+MOST_OUTPUTS = 1023
+#: Most input rows, and columns, that the windows of one instruction reach over.
+MOST_INPUTS = 2047
 
 
 @dataclass(frozen=True)
@@ -39,18 +43,27 @@ class KBox:
         return (self.ky[1] - self.ky[0]) * (self.kx[1] - self.kx[0]) * (self.kc[1] - self.kc[0])
 
 
-def chunks(height: int, width: int, window: tuple[int, int], config: Config) -> list[Chunk]:
-    """Cut a `height` × `width` output, each needing `window` accumulators, to accumulator halves.
+def most_outputs(kernel: int, stride: int) -> int:
+    """Most outputs along an axis of one instruction; `kernel` is what a window reaches over."""
+    return min(MOST_OUTPUTS, max(1, (MOST_INPUTS - kernel) // stride + 1))
+
+
+def chunks(
+    height: int, width: int, window: tuple[int, int], most: tuple[int, int], config: Config
+) -> list[Chunk]:
+    """Cut a `height` × `width` output, each needing `window` accumulators, to accumulator halves
+    of `most` rows and columns.
 
     A chunk holds at least four array heights of positions where the map allows, so that streaming
     hides the next weights; an eighth of the map where that is more, so that draining one chunk
     overlaps streaming the next; and never more than a half.
     """
     area = window[0] * window[1]
-    columns = min(width, config.acc_half // area)
+    columns = min(width, config.acc_half // area, max(1, most[1] // window[1]))
     per_row = columns * area
     target = max(4 * config.rows, -(-height * width * area // 8))
-    rows = max(1, min(height, config.acc_half // per_row, -(-target // per_row)))
+    rows = min(height, config.acc_half // per_row, max(1, most[0] // window[0]))
+    rows = max(1, min(rows, -(-target // per_row)))
     return [
         Chunk(y, min(rows, height - y), x, min(columns, width - x))
         for y in range(0, height, rows)

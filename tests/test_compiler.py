@@ -10,7 +10,7 @@ from weft.hdl.config import PRESETS, Config
 from weft.host import compiler, interpreter
 from weft.host.errors import CompileError
 from weft.host.golden import GoldenDevice
-from weft.host.ir import Graph
+from weft.host.ir import Graph, Pool
 from weft.host.run import run
 
 from . import networks
@@ -80,3 +80,56 @@ def test_too_large_a_map_is_refused():
     pair = networks.conv(np.random.default_rng(0), "conv", source, 4)
     with pytest.raises(CompileError, match=r"tensor 'x' \(200×200×16\) does not fit .* act_bytes"):
         compiler.compile(networks.graph("big", source, pair), PRESETS["default"])
+
+
+def test_resident_weights_count_their_padding():
+    """Matrices of 4 rows take 16 rows of weight memory each where a bus beat is as long."""
+    config = Config(name="beats", rows=4, cols=4, bus_bits=512, vector_lanes=4, wgt_bytes=1024,
+                    acc_depth=32)  # fmt: skip
+    source = networks.Tensor("x", 8, 8, 32, 1.0)
+    pair = networks.conv(np.random.default_rng(0), "depthwise", source, 32, groups=32)
+    check_golden(networks.graph("padded", source, pair), config)
+
+
+@pytest.mark.parametrize(
+    ("shape", "window", "depth"),
+    [
+        ((1, 1500), (1, 1), 4096),
+        ((1, 1500), (1, 4), 4096),
+        ((2500, 1), (1, 1), 1024),
+        ((1, 2500), (1, 2), 1024),
+    ],
+)
+def test_long_maps_are_cut(shape: tuple[int, int], window: tuple[int, int], depth: int):
+    config = Config(name="long", acc_depth=depth)
+    rng = np.random.default_rng(0)
+    source = networks.Tensor("x", *shape, 3, 1.0, 5)
+    kernel = (min(shape[0], 3), min(shape[1], 3))
+    first, out = networks.conv(rng, "conv", source, 4, kernel=kernel, padding=(1, 0, 1, 0))
+    size = out.height // window[0], out.width // window[1]
+    pooled = networks.Tensor("pooled", *size, 4, out.scale, out.zero_point)
+    pool = Pool("pool", out.name, pooled.name, "max", window, window)
+    check_golden(networks.graph("long", source, (first, out), (pool, pooled)), config)
+
+
+def test_long_strides_are_cut():
+    source = networks.Tensor("x", 1, 8000, 2, 1.0)
+    node, out = networks.conv(np.random.default_rng(0), "conv", source, 4, stride=(1, 15))
+    check_golden(networks.graph("strides", source, (node, out)), PRESETS["default"])
+
+
+def test_pool_of_many_channels():
+    source = networks.Tensor("x", 2, 2, 5000, 1.0)
+    pair = networks.maxpool("pool", source, 2, 2)
+    check_golden(networks.graph("channels", source, pair), PRESETS["default"])
+
+
+@pytest.mark.parametrize("depth", [2, 4, 62])
+def test_many_small_transfers_fit_the_semaphores(depth: int):
+    """Weights and parameters of every channel by itself, far ahead of their last user."""
+    config = Config(name="tokens", rows=4, cols=4, vector_lanes=1, par_entries=128, acc_depth=64,
+                    queue_depth=depth)  # fmt: skip
+    source = networks.Tensor("x", 1, 8, 300, 1.0)
+    pair = networks.conv(np.random.default_rng(0), "depthwise", source, 300, kernel=(1, 7),
+                         groups=300)  # fmt: skip
+    check_golden(networks.graph("tokens", source, pair), config)
