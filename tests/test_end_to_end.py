@@ -12,6 +12,8 @@ from weft.host.device import open_device
 from weft.host.run import Report, run
 from weft.host.timing.machine import predict
 
+from . import networks
+
 ODD = Config(name="odd", rows=8, cols=12, bus_bits=64, vector_lanes=4)
 LATENCY = 50
 
@@ -37,6 +39,24 @@ def test_other_configurations(config: Config):
     report = run_lenet(config, "verilator", 2)
     assert report.mismatches == 0
     assert report.cycles == report.predicted_cycles
+
+
+@pytest.mark.parametrize("latency", [1, 50])
+def test_rows_of_many_bursts(latency: int):
+    """LOADs that wait behind three bursts of one row, and FETCH, which does not."""
+    config = PRESETS["tiny"]
+    source = networks.Tensor("x", 1, 13, 24, 1.0)
+    pair = networks.conv(np.random.default_rng(0), "conv", source, 24, config.multiplier_bits,
+                         kernel=(1, 16), padding=(0, 18, 0, 0), stride=(1, 2))  # fmt: skip
+    graph = networks.graph("bursts", source, pair)
+    program = compiler.compile(graph, config)
+    x = np.ones(source.shape, np.int8)
+    device = open_device("verilator", config, latency=latency)
+    result = device.run(program.job(x)).require()
+    device.close()
+    expected = interpreter.run_all(graph, x[None])[graph.output][0]
+    assert np.array_equal(program.unpack(program.output, result.segments), expected)
+    assert result.counters == predict(config, program.code, latency=latency).counters
 
 
 class TestDefault:

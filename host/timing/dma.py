@@ -22,6 +22,8 @@ READ_BURSTS = 32
 RETIRE = 2
 #: Cycles from a read beat on the bus to its write on chip (``ReadEngine``, ``LoadUnit``).
 READ_TO_WRITE = 1
+#: Bursts in the output of ``BurstSplitter``.
+OUTPUT_BURSTS = 2
 #: LOADs in flight at once (``LoadUnit``).
 LOADS_IN_FLIGHT = 8
 #: Longest write burst, beats buffered, and write bursts open at once (``WriteEngine``).
@@ -67,15 +69,18 @@ def split(job: Rows, bus_bytes: int, burst_beats: int) -> list[list[tuple[int, i
 class SplitterClock:
     """When ``BurstSplitter`` offers each burst.
 
-    For each transfer call :meth:`start`; for each of its bursts :meth:`offer`, then :meth:`taken`.
+    For each transfer call :meth:`start`; for each of its rows :meth:`enter_row`, then for each of
+    the row's bursts :meth:`emit` and, in order too, :meth:`taken`. The splitter works ahead of what
+    is taken: so do these calls, and a row may be entered once the row before is emitted.
     """
 
     def __init__(self) -> None:
-        self.ready = 0  #: first cycle in which it accepts a transfer, once the last row is offered
+        self.ready = 0  #: first cycle in which it accepts a transfer, once the last row is entered
         self._row_valid = 0
         self._next_valid = 0
         self._emitted = -1
-        self._taken = (-1, -1)  # of the two bursts before
+        self._taken = (-1, -1)  # of the two last bursts that were
+        self._output: deque[int] = deque()  # emission of those that are not
 
     def start(self, cycle: int) -> None:
         """A transfer is accepted in `cycle`."""
@@ -87,21 +92,32 @@ class SplitterClock:
         self._row_valid = self.ready = self._next_valid = cycle + 1
         return cycle
 
+    @property
+    def emitted(self) -> int:
+        """Bursts that are emitted and not taken: 0 to OUTPUT_BURSTS."""
+        return len(self._output)
+
+    def emit(self) -> None:
+        """The row's next burst leaves for the output, which has room for it."""
+        self._emitted = max(self._next_valid, self._taken[len(self._output)] + 1)
+        self._next_valid = self._emitted + 1
+        self._output.append(self._emitted)
+
+    @property
+    def offered(self) -> int:
+        """First cycle in which the oldest of the emitted bursts is offered."""
+        return max(self._output[0], self._taken[1]) + 1
+
     def offer(self, *, row_start: bool) -> int:
-        """First cycle in which the next burst is offered; `row_start` if it is its row's first."""
+        """Enter the row if this is its start, emit its next burst, and say when it is offered."""
         if row_start:
             self.enter_row()
-        else:
-            self._next_valid = self._emitted + 1
-        return self.emit()
-
-    def emit(self) -> int:
-        """As :meth:`offer`, for the first burst of a row that was entered by itself."""
-        self._emitted = max(self._next_valid, self._taken[0] + 1)
-        return max(self._emitted, self._taken[1]) + 1
+        self.emit()
+        return self.offered
 
     def taken(self, cycle: int) -> None:
-        """The burst offered last is taken in `cycle`."""
+        """The burst that is offered is taken in `cycle`."""
+        self._output.popleft()
         self._taken = (self._taken[1], cycle)
 
 

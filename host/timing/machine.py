@@ -19,7 +19,16 @@ import numpy as np
 
 from ...hdl.isa import INSTRUCTION_BYTES, PEERS, Instruction, Opcode, Unit
 from ...hdl.registers import Cause
-from .dma import LOADS_IN_FLIGHT, READ_TO_WRITE, ReadClock, Rows, SplitterClock, StoreClock, split
+from .dma import (
+    LOADS_IN_FLIGHT,
+    OUTPUT_BURSTS,
+    READ_TO_WRITE,
+    ReadClock,
+    Rows,
+    SplitterClock,
+    StoreClock,
+    split,
+)
 from .fetch import QUEUE_LATENCY, Frontend
 from .matmul import MatmulTiming
 from .vector import duration
@@ -122,8 +131,7 @@ class MachineTiming:
         self._load: deque[_Burst] = deque()  # bursts of LOADs that started
         self._rows_to_enter = 0  # rows of the youngest of them that the splitter has not entered
         self._load_beats: list[tuple[int, int]] = []  # write intervals, first and last cycle
-        self._offered: int | None = None  # since when the first of them is offered
-        self._entered = False  # the row of the first that is not offered has entered the splitter
+        self._entered = False  # the row of the first that is not emitted has entered the splitter
         self._last_decision = -self._config.rows  # of WEIGHT's last tile
         self._last_stalled = False
         self._count = {"READ_BEATS": 0, "WRITE_BEATS": 0, "VECTORS": 0}
@@ -300,32 +308,23 @@ class MachineTiming:
         bursts[-1].ends = instruction, start
         self._load.extend(bursts)
         self._take(lane, instruction.wait, head, go, last, start)
-        self._offer()
+        self._split()
         return True
 
-    def _offer(self) -> None:
+    def _split(self) -> None:
         """What the splitter does without another burst being taken.
 
-        It offers the first burst that waits, and if that ends its row, the next row enters.
+        Bursts move to its output while that has room, and the row behind the last of them enters.
         """
-        if not self._load:
-            return
-        if self._offered is None:
-            head = self._load[0]
-            if not head.row_start:
-                self._offered = self._splitter.offer(row_start=False)
-            else:
-                if not self._entered:
-                    self._enter()
-                self._entered = False
-                self._offered = self._splitter.emit()
-        if not self._entered and len(self._load) > 1 and self._load[1].row_start:
-            self._enter()
-
-    def _enter(self) -> None:
-        self._splitter.enter_row()
-        self._rows_to_enter -= 1
-        self._entered = True
+        while (at := self._splitter.emitted) < len(self._load):
+            if self._load[at].row_start and not self._entered:
+                self._splitter.enter_row()
+                self._rows_to_enter -= 1
+                self._entered = True
+            if at == OUTPUT_BURSTS:
+                return
+            self._splitter.emit()
+            self._entered = False
 
     def _serve(self) -> bool:
         """Accept the next read bursts: FETCH's if it was asked for first, else LOAD's.
@@ -341,13 +340,11 @@ class MachineTiming:
             return True
         while self._load:
             burst = self._load[0]
-            assert self._offered is not None
-            cycle = self._bus.earliest(self._offered, burst.beats, load=True)
+            cycle = self._bus.earliest(self._splitter.offered, burst.beats, load=True)
             if fetch is not None and fetch <= cycle:
                 self._accept_fetch(fetch)
                 return True
             self._load.popleft()
-            self._offered = None
             self._splitter.taken(cycle)
             times = self._bus.accept(cycle, burst.beats)
             self._count["READ_BEATS"] += burst.beats
@@ -357,7 +354,7 @@ class MachineTiming:
                 done = times.last + READ_TO_WRITE
                 self._finish(self._lanes[Unit.LOAD], start, done, instruction.post)
             waiting = self._rows_to_enter
-            self._offer()
+            self._split()
             if burst.ends is not None or (waiting and not self._rows_to_enter):
                 return True
         return True
