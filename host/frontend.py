@@ -124,6 +124,9 @@ def simulate(
     if not 8 <= multiplier_bits <= 32:
         raise ModelError(f"multiplier_bits must be 8 to 32, not {multiplier_bits}")
     inputs = _inputs(calibration)
+    for key, values in program.state_dict.items():
+        if not torch.isfinite(values).all():
+            raise ModelError(f"{name}: {key} contains a value that is not finite")
     with _quiet():
         from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 

@@ -89,6 +89,8 @@ def quantize_input(graph: Graph, images: np.ndarray) -> np.ndarray:
             f"{graph.name} wants images of shape [N, {', '.join(map(str, want))}], "
             f"not {list(images.shape)}"
         )
+    if np.isnan(images).any():
+        raise ModelError(f"the images for {graph.name} contain a value that is not a number")
     levels = np.rint(images / tensor.scale) + tensor.zero_point
     return np.clip(levels, -128, 127).astype(np.int8).transpose(0, 2, 3, 1).copy()
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..hdl.isa import Unit
+from .device import DeviceError
 from .timing.machine import predict
 
 if TYPE_CHECKING:
@@ -109,10 +110,15 @@ def run(
     Raises
     ------
     DeviceError
-        The machine stopped with an error.
+        The machine stopped with an error, or is not the one that `program` was compiled for.
     ProgramError
         An input of the wrong shape or type.
     """
+    if device.config.fingerprint != program.config.fingerprint:
+        raise DeviceError(
+            f"{program.name} was compiled for configuration {program.config.name!r}, "
+            f"but the device is a {device.config.name!r}; compile it again"
+        )
     start = time.perf_counter()
     report = Report(program, latency)
     report.layers = [

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from weft.hdl.config import PRESETS, Config
 from weft.host import compiler, interpreter
+from weft.host.device import DeviceError
 from weft.host.errors import CompileError
 from weft.host.golden import GoldenDevice
 from weft.host.ir import Graph, Pool
@@ -133,3 +134,10 @@ def test_many_small_transfers_fit_the_semaphores(depth: int):
     pair = networks.conv(np.random.default_rng(0), "depthwise", source, 300, kernel=(1, 7),
                          groups=300)  # fmt: skip
     check_golden(networks.graph("tokens", source, pair), config)
+
+
+def test_another_machine_is_refused():
+    program = compiler.compile(networks.lenet(), PRESETS["default"])
+    x = np.zeros((1, 32, 32, 1), np.int8)
+    with pytest.raises(DeviceError, match="compiled for configuration 'default', but the device"):
+        run(program, GoldenDevice(PRESETS["large"]), x)

@@ -423,6 +423,10 @@ def test_models_and_data_that_do_not_fit() -> None:
         frontend.quantize(layer, np.zeros((0, 2, 8, 8)), name="m")
     with pytest.raises(ModelError, match="not finite"):
         frontend.quantize(layer, x / 0, name="m")
+    broken = nn.Sequential(nn.Conv2d(2, 2, 3))
+    nn.init.constant_(broken[0].weight, torch.nan)
+    with pytest.raises(ModelError, match=r"m: 0\.weight contains a value that is not finite"):
+        frontend.quantize(broken, x, name="m")
     with pytest.raises(ModelError, match="multiplier_bits must be 8 to 32, not 33"):
         frontend.quantize(layer, x, name="m", multiplier_bits=33)
     norm = nn.Sequential(layer, nn.BatchNorm2d(2)).train()

@@ -117,6 +117,8 @@ def test_quantize_input_rounds_and_clamps() -> None:
     assert interpreter.quantize_input(graph, images).tolist() == want
     with pytest.raises(ModelError, match=r"wants images of shape \[N, 2, 1, 3\], not \[1, 2, 3\]"):
         interpreter.quantize_input(graph, images[:, :, 0])
+    with pytest.raises(ModelError, match="not a number"):
+        interpreter.quantize_input(graph, images * np.nan)
 
 
 def network() -> Graph:
