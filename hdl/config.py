@@ -101,10 +101,11 @@ class Config:
             raise ConfigError(f"multiplier_bits must be 8 to 32, not {self.multiplier_bits}")
         if not 32 <= self.addr_bits <= 64:
             raise ConfigError(f"addr_bits must be 32 to 64, not {self.addr_bits}")
-        if not 2 <= self.queue_depth <= 64:
-            raise ConfigError(f"queue_depth must be 2 to 64, not {self.queue_depth}")
+        if not 2 <= self.queue_depth <= 32:
+            raise ConfigError(f"queue_depth must be 2 to 32, not {self.queue_depth}")
         self._check_memory("act_bytes", 1 << 20, self.act_lanes * self.act_banks * 16)
-        self._check_memory("wgt_bytes", 1 << 20, max(2 * self.tile_bytes, 2 * self.bus_bytes))
+        most_wgt = min(1 << 20, self.wgt_row_bytes << 16)  # an instruction counts rows in 16 bits
+        self._check_memory("wgt_bytes", most_wgt, max(2 * self.tile_bytes, 2 * self.bus_bytes))
         self._check_memory("acc_depth", 4096, 32)
         self._check_memory("par_entries", 4096, max(64, pow2_ceil(self.cols)))
         if self.act_banks not in (2, 4, 8, 16):

@@ -125,7 +125,7 @@ def test_pool_of_many_channels():
     check_golden(networks.graph("channels", source, pair), PRESETS["default"])
 
 
-@pytest.mark.parametrize("depth", [2, 4, 62])
+@pytest.mark.parametrize("depth", [2, 4, 32])
 def test_many_small_transfers_fit_the_semaphores(depth: int):
     """Weights and parameters of every channel by itself, far ahead of their last user."""
     config = Config(name="tokens", rows=4, cols=4, vector_lanes=1, par_entries=128, acc_depth=64,

@@ -36,7 +36,7 @@ from .vector import duration
 if TYPE_CHECKING:
     from ...hdl.config import Config
 
-#: DRAM page that segments start at; only offsets within it matter to bursts.
+#: The units whose queues an instruction enters.
 _UNITS = {
     Opcode.LOAD: (Unit.LOAD,),
     Opcode.MATMUL: (Unit.WEIGHT, Unit.MATMUL),
