@@ -72,11 +72,6 @@ class MatmulTimes:
     weight_stalls: int
     stalls: int
 
-    @property
-    def last_launch(self) -> int:
-        """The cycle of the last vector's launch."""
-        return int(self.launches[-1]) + self.vectors - 1
-
 
 class MatmulTiming:
     """The GEMM core's clock; call :meth:`step` for each MATMUL instruction in program order.
