@@ -14,7 +14,7 @@ WAVE_HEADERS = /usr/include/zlib.h=zlib1g-dev /usr/include/lz4.h=liblz4-dev
 help:
 	@echo "make lenet   quantize, compile and run LeNet on the generated RTL (ARGS='--backend icarus')"
 	@echo "make test    run every test"
-	@echo "make verify  100,000 random programs on golden machine, timing model and RTL"
+	@echo "make verify  long random campaigns in sequence (ARGS=--help lists them; ARGS='programs --count 1000')"
 	@echo "make lint    format check, lint, types, spelling"
 	@echo "make docs    regenerate the generated documents"
 
@@ -29,7 +29,7 @@ test: $(READY)
 
 verify: $(READY)
 	@tools/system-packages $(BUILD_TOOLS)
-	$(BIN)/python -m tests.verify_programs $(ARGS)
+	$(BIN)/python -m tests.campaigns $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

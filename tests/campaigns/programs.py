@@ -1,0 +1,78 @@
+"""Random programs: golden machine, timing model and RTL must agree in everything.
+
+A seed stands for a configuration, a memory latency and a program. One that fails is printed with
+its program, and with the line to add to ``FAILED_ONCE`` in ``tests/test_random_programs.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from pathlib import Path
+
+from rich.progress import track
+from weft.hdl.config import load
+
+from ..programs import Bench
+
+ODD = str(Path(__file__).parent.with_name("configs") / "odd.toml")
+CONFIGS = ("tiny", "small", ODD, "default")
+LATENCIES = (1, 13, 50, 100)
+#: Seeds that follow each other on the same configuration and latency.
+BATCH = 50
+
+
+@cache
+def bench(config: str, latency: int) -> Bench:
+    """One simulator for each configuration, latency and process."""
+    return Bench(load(config), latency=latency)
+
+
+def machine(seed: int) -> tuple[str, int]:
+    """The configuration and the memory latency that `seed` runs on."""
+    batch = seed // BATCH
+    return CONFIGS[batch % len(CONFIGS)], LATENCIES[batch // len(CONFIGS) % len(LATENCIES)]
+
+
+def check(seeds: range) -> list[tuple[int, str]]:
+    """(seed, difference) of each program of `seeds`, which run on one machine, that goes wrong."""
+    bed = bench(*machine(seeds.start))
+    return [(seed, text) for seed in seeds for text in bed.differences(seed)]
+
+
+def batches(first: int, count: int) -> Iterator[range]:
+    """`count` seeds from `first` on, cut where the machine changes."""
+    at, end = first, first + count
+    while at < end:
+        following = min(end, (at // BATCH + 1) * BATCH)
+        yield range(at, following)
+        at = following
+
+
+def main(args: Sequence[str] = ()) -> int:
+    """Run the campaign; returns how many seeds failed."""
+    parser = argparse.ArgumentParser(prog="programs", description=__doc__)
+    parser.add_argument("--first", type=int, default=0, help="seed to begin with (%(default)s)")
+    parser.add_argument("--count", type=int, default=100_000, help="programs (%(default)s)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (%(default)s)")
+    options = parser.parse_args(args)
+    for config in CONFIGS:
+        bench(config, LATENCIES[0])  # builds the simulators, one after the other
+    begin = time.perf_counter()
+    failed: list[int] = []
+    todo = list(batches(options.first, options.count))
+    with ProcessPoolExecutor(options.jobs) as pool:
+        for found in track(pool.map(check, todo), "Random programs", total=len(todo)):
+            for seed, text in found:
+                failed.append(seed)
+                print(text, flush=True)
+    seconds = time.perf_counter() - begin
+    rate = options.count / seconds
+    print(f"{options.count} programs from seed {options.first}, {rate:.1f} a second")
+    for seed in failed:
+        print(f'failed; add to FAILED_ONCE: {seed}: "why it failed",')
+    return len(failed)
