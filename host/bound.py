@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .ir import Conv, Graph, Node
+from .ir import Conv, Graph, MatMul, Node, sources
 
 if TYPE_CHECKING:
     from ..hdl.config import Config
@@ -17,16 +17,27 @@ if TYPE_CHECKING:
 
 def macs(node: Node, graph: Graph) -> int:
     """Multiply-accumulates of a node for one image."""
+    out = graph.tensors[node.output]
+    if isinstance(node, MatMul):
+        source = graph.tensors[node.input]
+        return (
+            out.height
+            * out.width
+            * out.channels
+            * source.channels
+            // (node.heads if node.transposed else 1)
+        )
     if not isinstance(node, Conv):
         return 0
-    out = graph.tensors[node.output]
     return out.height * out.width * node.weight.size
 
 
 def bound_cycles(node: Node, graph: Graph, config: Config) -> int:
     """The reference bound of one node, in cycles."""
-    source, out = graph.tensors[node.input], graph.tensors[node.output]
-    sizes = [t.height * t.width * t.channels for t in (source, out)]
+    out = graph.tensors[node.output]
+    names = (node.input,) if isinstance(node, Conv) else sources(node)
+    moved = [*(graph.tensors[name] for name in names), out]
+    sizes = [t.height * t.width * t.channels for t in moved]
     if not isinstance(node, Conv):
         return -(-sum(sizes) // config.bus_bytes)
     channels, height, width, inner = node.weight.shape

@@ -1,14 +1,16 @@
 """The reference: an exact integer interpreter of the IR, in NumPy.
 
-RTL, golden machine and compiled programs must equal it to the bit. It computes with integers only.
+RTL, golden machine and compiled programs must equal it to the bit. Products are summed by BLAS in
+floating point, in a type that holds every partial sum exactly.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from . import operators
 from .errors import ModelError
-from .ir import Conv, Graph, Node, Pool, Requant, Residual
+from .ir import Concat, Conv, Graph, Host, MatMul, Node, Pool, Requant, Residual, Table, sources
 
 #: What max pooling reads outside its input.
 _MAX_FILL = -128
@@ -53,17 +55,27 @@ def run_all(graph: Graph, x: np.ndarray) -> dict[str, np.ndarray]:
 
 def evaluate(graph: Graph, node: Node, values: dict[str, np.ndarray]) -> np.ndarray:
     """The output of one node, its inputs taken from `values`; int8 [N, height, width, channels]."""
-    x = values[node.input]
-    zero = graph.tensors[node.input].zero_point
-    if isinstance(node, Conv):
-        other = values[node.residual.input] if node.residual is not None else None
-        return requantize(accumulate(node, x, zero), node.requant, node.residual, other)
-    if node.mode == "max":
-        out = _windows(node, _pad(x, node.padding, _MAX_FILL)).max(axis=0)
-        return out if node.requant is None else requantize(out, node.requant)
-    windows = _windows(node, _pad(x, node.padding, zero))
-    assert node.requant is not None, node.name
-    return requantize(windows.sum(axis=0, dtype=np.int32), node.requant)
+    first, *others = (values[name] for name in sources(node))
+    match node:
+        case Conv():
+            acc = accumulate(node, first, graph.tensors[node.input].zero_point)
+            return requantize(acc, node.requant, node.residual, *others)
+        case Pool(mode="max"):
+            return _windows(node, _pad(first, node.padding, _MAX_FILL)).max(axis=0)
+        case Pool(requant=numbers):
+            windows = _windows(
+                node, _pad(first, node.padding, graph.tensors[node.input].zero_point)
+            )
+            assert numbers is not None, node.name
+            return requantize(windows.sum(axis=0, dtype=np.int32), numbers)
+        case MatMul():
+            return requantize(product(node, first, *others), node.requant)
+        case Concat():
+            return np.concatenate([first, *others], axis=3)
+        case Table():
+            return node.table[first.astype(np.int16) + 128]
+        case Host():
+            return operators.apply(node, graph.tensors, [first, *others])
 
 
 def quantize_input(graph: Graph, images: np.ndarray) -> np.ndarray:
@@ -136,25 +148,39 @@ def accumulate(node: Conv, x: np.ndarray, zero_point: int) -> np.ndarray:
     padded = _pad(x, node.padding, zero_point)
     height = _extent(padded.shape[1], kernel_h, node.stride[0], node.dilation[0])
     width = _extent(padded.shape[2], kernel_w, node.stride[1], node.dilation[1])
-    columns = np.stack(
-        [
-            _shifted(
-                padded, (ky * node.dilation[0], kx * node.dilation[1]), (height, width), node.stride
-            )
-            for ky in range(kernel_h)
-            for kx in range(kernel_w)
-        ],
-        axis=3,
-    )  # [N, height, width, taps, channels]
-    batch, taps, groups = x.shape[0], kernel_h * kernel_w, node.groups
-    pixels = columns.reshape(batch * height * width, taps, groups, depth).astype(np.int32)
-    weight = node.weight.reshape(groups, out // groups, taps, depth).astype(np.int32)
-    if depth == 1 and out == groups:
-        acc = np.einsum("ptg,gt->pg", pixels[..., 0], weight[:, 0, :, 0])
-    else:  # einsum's inner product is several times faster than an integer matmul
-        pixels = pixels.transpose(2, 0, 1, 3).reshape(groups, -1, taps * depth)
-        acc = np.einsum("gpk,gok->pgo", pixels, weight.reshape(groups, -1, taps * depth))
-    return acc.reshape(batch, height, width, out)
+    groups, per = node.groups, out // node.groups
+    kind = _exact(int(np.abs(node.weight.reshape(out, -1).astype(np.int64)).sum(1).max()) * 128)
+    weight = node.weight.reshape(groups, per, kernel_h, kernel_w, depth)
+    acc = np.zeros((groups, len(x) * height * width, per), kind)
+    for ky in range(kernel_h):
+        for kx in range(kernel_w):
+            first = ky * node.dilation[0], kx * node.dilation[1]
+            pixels = _shifted(padded, first, (height, width), node.stride)
+            pixels = pixels.reshape(-1, groups, depth).transpose(1, 0, 2).astype(kind)
+            acc += np.matmul(pixels, weight[:, :, ky, kx].transpose(0, 2, 1).astype(kind))
+    acc = acc.transpose(1, 0, 2).reshape(len(x), height, width, out)
+    return acc.astype(np.int64).astype(np.int32)
+
+
+def product(node: MatMul, x: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The sums of a matrix product in heads: int32 [N, height, width, channels] of its output."""
+    batch, heads = len(x), node.heads
+    other = other.reshape(batch, other.shape[2], heads, -1)
+    if node.transposed:
+        x = x.reshape(batch, x.shape[2], heads, -1).transpose(0, 2, 1, 3)
+        other = other.transpose(0, 2, 3, 1)
+    else:
+        other = other.transpose(0, 2, 1, 3)
+    kind = _exact(x.shape[3] << 14)
+    out = np.matmul(x.astype(kind), other.astype(kind))  # [N, heads, M, N or D]
+    if not node.transposed:
+        out = out.transpose(0, 2, 1, 3).reshape(batch, 1, out.shape[2], -1)
+    return out.astype(np.int32)
+
+
+def _exact(bound: int) -> type[np.float32] | type[np.float64]:
+    """The type whose integers reach `bound`, the largest magnitude of a partial sum."""
+    return np.float32 if bound <= 1 << 24 else np.float64
 
 
 def _pad(x: np.ndarray, padding: tuple[int, int, int, int], fill: int) -> np.ndarray:

@@ -1,12 +1,15 @@
 """The integer IR: a graph of fused INT8 nodes, each carrying its own numbers.
 
-Activations are (height, width, channels) INT8 maps; a vector is a 1×1 map. A fully connected layer
-is a :class:`Conv` whose kernel covers the whole input map, so flatten costs nothing.
+Activations are (height, width, channels) INT8 maps; a vector is a 1×1 map, a sequence of tokens
+(1, tokens, features), a matrix per attention head (heads, rows, columns). A fully connected layer
+is a :class:`Conv` whose kernel covers the whole input map, so flatten costs nothing; on a sequence
+it is a 1×1 :class:`Conv`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -84,7 +87,71 @@ class Pool:
     requant: Requant | None = None  # avg: bias = −N·z_x, multiplier includes 1/N
 
 
-Node = Conv | Pool
+@dataclass(frozen=True)
+class Concat:
+    """Maps joined along channels, in order; all inputs have the output's scale and zero point."""
+
+    name: str
+    inputs: tuple[str, ...]
+    output: str
+
+
+@dataclass(frozen=True, eq=False)
+class MatMul:
+    """Product of two activations in each attention head; both have zero point 0.
+
+    Transposed (scores): `input` (1, M, heads·K) and `other` (1, N, heads·K) give (heads, M, N) with
+    ``out[h, m, n] = Σ_k input[m, h·K + k] · other[n, h·K + k]``. Otherwise (context): `input`
+    (heads, M, K) and `other` (1, K, heads·D) give (1, M, heads·D) with
+    ``out[m, h·D + d] = Σ_k input[h, m, k] · other[k, h·D + d]``.
+    """
+
+    name: str
+    input: str
+    other: str
+    output: str
+    requant: Requant  # one multiplier and shift, repeated for every channel of the output
+    heads: int
+    transposed: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A pointwise function: ``out = table[x + 128]``."""
+
+    name: str
+    input: str
+    output: str
+    table: np.ndarray  # int8 [256]
+    function: str = "table"  # what the model called it: "gelu", "sigmoid", …
+
+
+@dataclass(frozen=True, eq=False)
+class Host:
+    """An operation that the host computes, by the function of this name in :mod:`.operators`."""
+
+    name: str
+    inputs: tuple[str, ...]
+    output: str
+    operator: str
+    attributes: dict[str, Any] = field(default_factory=dict)  # as JSON can write them
+    constants: tuple[np.ndarray, ...] = ()  # arrays that the operator also takes
+
+
+Node = Conv | Pool | Concat | MatMul | Table | Host
+
+
+def sources(node: Node) -> tuple[str, ...]:
+    """The tensors that `node` reads, one for each of its operands (a tensor may occur twice)."""
+    match node:
+        case Conv(residual=Residual(input=other)):
+            return node.input, other
+        case MatMul():
+            return node.input, node.other
+        case Concat() | Host():
+            return node.inputs
+        case _:
+            return (node.input,)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,8 +9,22 @@ from __future__ import annotations
 import numpy as np
 
 from ..hdl.numerics import RESIDUAL_MULTIPLIER_BITS
+from . import operators
 from .errors import VerifyError
-from .ir import Conv, Graph, Node, Pool, Requant, Residual, Tensor
+from .ir import (
+    Concat,
+    Conv,
+    Graph,
+    Host,
+    MatMul,
+    Node,
+    Pool,
+    Requant,
+    Residual,
+    Table,
+    Tensor,
+    sources,
+)
 from .rescale import MAX_SHIFT
 
 _INT32 = 1 << 31
@@ -32,10 +46,7 @@ def verify(graph: Graph, *, multiplier_bits: int = 32) -> None:
         if node.name in names:
             raise VerifyError(f"{node.name}: two nodes have this name")
         names.add(node.name)
-        sources = [node.input]
-        if isinstance(node, Conv) and node.residual is not None:
-            sources.append(node.residual.input)
-        for source in sources:
+        for source in sources(node):
             if source not in ready:
                 raise VerifyError(f"{node.name}: reads {source!r}, which nothing has written yet")
         if node.output not in graph.tensors:
@@ -43,10 +54,19 @@ def verify(graph: Graph, *, multiplier_bits: int = 32) -> None:
         if node.output in ready:
             raise VerifyError(f"{node.name}: writes {node.output!r}, which is already written")
         ready.add(node.output)
-        if isinstance(node, Conv):
-            _check_conv(graph, node, multiplier_bits)
-        else:
-            _check_pool(graph, node, multiplier_bits)
+        match node:
+            case Conv():
+                _check_conv(graph, node, multiplier_bits)
+            case Pool():
+                _check_pool(graph, node, multiplier_bits)
+            case MatMul():
+                _check_matmul(graph, node, multiplier_bits)
+            case Concat():
+                _check_concat(graph, node)
+            case Table():
+                _check_table(graph, node)
+            case Host():
+                _check_host(graph, node)
     for name in graph.tensors:
         if name not in ready:
             raise VerifyError(f"{name}: no node writes this tensor")
@@ -111,8 +131,66 @@ def _check_pool(graph: Graph, node: Pool, bits: int) -> None:
     _check_requant(graph, node, node.requant, bits, taps * 128, taps * -128, taps * 127)
 
 
+def _check_matmul(graph: Graph, node: MatMul, bits: int) -> None:
+    a, b = graph.tensors[node.input], graph.tensors[node.other]
+    out, heads = graph.tensors[node.output], node.heads
+    if a.zero_point or b.zero_point:
+        raise VerifyError(f"{node.name}: both operands must have zero point 0")
+    if heads < 1 or b.channels % heads:
+        raise VerifyError(f"{node.name}: {b.channels} channels are not {heads} heads")
+    if node.transposed:
+        inner = b.channels // heads
+        want = [(1, a.width, heads * inner), (1, b.width, heads * inner), (heads, a.width, b.width)]
+    else:
+        inner = a.channels
+        want = [(heads, a.width, inner), (1, inner, b.channels), (1, a.width, b.channels)]
+    if [a.shape, b.shape, out.shape] != want:
+        raise VerifyError(
+            f"{node.name}: {list(a.shape)} and {list(b.shape)} in {heads} heads do not give "
+            f"{list(out.shape)}"
+        )
+    for column in (node.requant.bias, node.requant.multiplier, node.requant.shift):
+        if (column != column[:1]).any():
+            raise VerifyError(f"{node.name}: every channel must be requantized alike")
+    most = np.full(out.channels, inner << 14, np.int64)
+    least = np.full(out.channels, -inner * 127 * 128, np.int64)
+    _check_requant(graph, node, node.requant, bits, most, least, most)
+
+
+def _check_concat(graph: Graph, node: Concat) -> None:
+    out = graph.tensors[node.output]
+    parts = [graph.tensors[name] for name in node.inputs]
+    if not parts or sum(part.channels for part in parts) != out.channels:
+        raise VerifyError(f"{node.name}: the inputs' channels do not add up to {out.channels}")
+    for part in parts:
+        if part.shape[:2] != out.shape[:2]:
+            raise VerifyError(
+                f"{node.name}: {part.name!r} is {list(part.shape)}, the output {list(out.shape)}"
+            )
+        if (part.scale, part.zero_point) != (out.scale, out.zero_point):
+            raise VerifyError(f"{node.name}: {part.name!r} has not the output's scale, zero point")
+
+
+def _check_table(graph: Graph, node: Table) -> None:
+    if graph.tensors[node.input].shape != graph.tensors[node.output].shape:
+        raise VerifyError(f"{node.name}: a pointwise function keeps the shape")
+    if node.table.dtype != np.int8 or node.table.shape != (256,):
+        raise VerifyError(f"{node.name}: the table must be int8 [256]")
+
+
+def _check_host(graph: Graph, node: Host) -> None:
+    try:
+        operators.check(node, graph.tensors)
+    except ValueError as error:
+        raise VerifyError(f"{node.name}: {error}") from error
+
+
 def _check_geometry(
-    node: Node, source: Tensor, target: Tensor, kernel: tuple[int, int], dilation: tuple[int, int]
+    node: Conv | Pool,
+    source: Tensor,
+    target: Tensor,
+    kernel: tuple[int, int],
+    dilation: tuple[int, int],
 ) -> None:
     if min(*kernel, *node.stride, *dilation) < 1 or min(node.padding) < 0:
         raise VerifyError(f"{node.name}: kernel, stride and dilation start at 1, padding at 0")
