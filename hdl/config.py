@@ -13,6 +13,9 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+#: Bytes of a lookup table, one for every INT8 value.
+TABLE_BYTES = 256
+
 
 class ConfigError(ValueError):
     """A configuration that cannot be built; the message says which field, and why."""
@@ -48,6 +51,9 @@ class Config:
         Accumulator entries per column, both halves together.
     par_entries
         Channels whose requantization parameters fit on chip at once.
+    tables
+        Lookup tables of 256 bytes that the vector unit may send its results through: 0, 1, 2, 4
+        or 8; 0 leaves the hardware out.
     vector_lanes
         Channels that the vector unit handles in a cycle; divides `cols`.
     multiplier_bits
@@ -71,6 +77,7 @@ class Config:
     wgt_bytes: int = 65536
     acc_depth: int = 1024
     par_entries: int = 1024
+    tables: int = 2
     vector_lanes: int = 8
     multiplier_bits: int = 32
     queue_depth: int = 4
@@ -108,6 +115,8 @@ class Config:
         self._check_memory("wgt_bytes", most_wgt, max(2 * self.tile_bytes, 2 * self.bus_bytes))
         self._check_memory("acc_depth", 4096, 32)
         self._check_memory("par_entries", 4096, max(64, pow2_ceil(self.cols)))
+        if self.tables not in (0, 1, 2, 4, 8):
+            raise ConfigError(f"tables must be 0, 1, 2, 4 or 8, not {self.tables}")
         if self.act_banks not in (2, 4, 8, 16):
             raise ConfigError(f"act_banks must be 2, 4, 8 or 16, not {self.act_banks}")
         if not _is_pow2(self.burst_beats) or not 8 <= self.burst_beats <= 256:
@@ -185,6 +194,11 @@ class Config:
         return self.par_entries * 16
 
     @property
+    def tbl_bytes(self) -> int:
+        """Bytes of the table memory (256 a table)."""
+        return self.tables * TABLE_BYTES
+
+    @property
     def fingerprint(self) -> int:
         """64-bit hash over every field but the name; equal means program-compatible."""
         fields = {k: v for k, v in dataclasses.asdict(self).items() if k != "name"}
@@ -204,11 +218,12 @@ PRESETS: dict[str, Config] = {
     for c in (
         Config(
             name="tiny", rows=4, cols=4, bus_bits=64, act_bytes=32768, wgt_bytes=16384,
-            acc_depth=512, par_entries=256, vector_lanes=2, multiplier_bits=18, read_beats=128,
+            acc_depth=512, par_entries=256, tables=1, vector_lanes=2, multiplier_bits=18,
+            read_beats=128,
         ),
         Config(
             name="small", rows=8, cols=8, bus_bits=64, act_bytes=65536, wgt_bytes=32768,
-            par_entries=512, vector_lanes=4,
+            par_entries=512, tables=1, vector_lanes=4,
         ),
         Config(),
         Config(

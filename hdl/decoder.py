@@ -54,7 +54,7 @@ def _out_of_range(entry: Field, value: Value) -> Iterator[Value]:
         yield value > entry.maximum
 
 
-def _field_errors(opcode: Opcode, fields: dict[str, Value]) -> Iterator[Value]:
+def _field_errors(opcode: Opcode, fields: dict[str, Value], config: Config) -> Iterator[Value]:
     for entry in FORMATS[opcode]:
         if entry.name != "opcode":
             yield from _out_of_range(entry, fields[entry.name])
@@ -64,6 +64,9 @@ def _field_errors(opcode: Opcode, fields: dict[str, Value]) -> Iterator[Value]:
     if opcode in (Opcode.DRAIN, Opcode.POOL):
         window = (fields["ry"] != 1) | (fields["rx"] != 1)
         yield (fields["reduce"] == Reduce.NONE) & window
+        yield fields["table"] > config.tables
+    if opcode == Opcode.LOAD and not config.tables:
+        yield fields["memory"] == Memory.TBL
 
 
 def _alignment_errors(opcode: Opcode, fields: dict[str, Value], bus_bytes: int) -> Iterator[Value]:
@@ -90,7 +93,7 @@ def violations(word: Value, config: Config) -> dict[Error, Value]:
         known.append(here)
         for code, conditions in (
             (Error.RESERVED, [word[used:].any()]),
-            (Error.FIELD, _field_errors(opcode, fields)),
+            (Error.FIELD, _field_errors(opcode, fields, config)),
             (Error.ALIGNMENT, _alignment_errors(opcode, fields, config.bus_bytes)),
         ):
             found[code].append(here & any_of(conditions))

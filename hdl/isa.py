@@ -26,6 +26,10 @@ class IsaError(ValueError):
     """An instruction that cannot be encoded or decoded; says which field, and why."""
 
 
+class AlignmentError(IsaError):
+    """An instruction whose only fault is an address or size between two bus beats."""
+
+
 class Unit(enum.IntEnum):
     """The units that execute instructions and meet at semaphores."""
 
@@ -79,6 +83,7 @@ class Memory(enum.IntEnum):
     ACT = 0
     WGT = 1
     PAR = 2
+    TBL = 3
 
 
 class Reduce(enum.IntEnum):
@@ -164,6 +169,7 @@ _DESTINATION = (
     Field("reduce", 2, "reduction over the window", kind=Reduce),
     Field("ry", 4, "window rows", least=1),
     Field("rx", 4, "window columns", least=1),
+    Field("table", 4, "0: none; k: send the results through table k − 1"),
 )
 
 FORMATS: dict[Opcode, tuple[Field, ...]] = {
@@ -206,6 +212,7 @@ FORMATS: dict[Opcode, tuple[Field, ...]] = {
         Field("res", 20, "ACT byte address of the first output's residual"),
         Field("res_row", 20, "ACT bytes from one residual row to the next"),
         Field("res_pixel", 16, "ACT bytes from one residual column to the next"),
+        Field("dst_jump", 16, "channels lie 1 + act_lanes · dst_jump ACT bytes apart"),
     ),
     Opcode.POOL: (
         *HEADER,
@@ -342,12 +349,14 @@ class Instruction:
 def check(instruction: Instruction, config: Config) -> None:
     """Checks that hold for one configuration, exactly those the decoder traps on.
 
-    Raises IsaError. The list, per opcode:
+    Raises IsaError, or AlignmentError where nothing but alignment is wrong. The list, per opcode:
 
     - wait and post sets name only peers that exist (END: none at all);
+    - `reduce` = NONE has a 1×1 window;
+    - DRAIN, POOL: `table` is at most `tables`;
+    - LOAD: to TBL only where there are tables;
     - LOAD, STORE: `offset` and `dram_pitch` are multiples of bus_bytes;
-    - LOAD to WGT or PAR: `local` and `local_pitch` are multiples of bus_bytes, and `length` too;
-    - `reduce` = NONE has a 1×1 window.
+    - LOAD to WGT, PAR or TBL: `local`, `local_pitch` and `length` are multiples of bus_bytes.
 
     Addresses on chip wrap modulo the memory's size, as in hardware; the compiler's checker
     (`host/check.py`) refuses programs that rely on it.
@@ -357,6 +366,16 @@ def check(instruction: Instruction, config: Config) -> None:
     for name in ("wait", "post"):
         if getattr(instruction, name) >> (2 * peers):
             raise IsaError(f"{opcode.name}.{name} names a peer that does not exist")
+    if opcode in (Opcode.DRAIN, Opcode.POOL):
+        if instruction.reduce == Reduce.NONE and (instruction.ry, instruction.rx) != (1, 1):
+            raise IsaError(f"{opcode.name} without reduction needs a 1×1 window")
+        if instruction.table > config.tables:
+            raise IsaError(
+                f"{opcode.name}.table must be at most {config.tables}, the tables that "
+                f"{config.name} has, not {instruction.table}"
+            )
+    if opcode == Opcode.LOAD and instruction.memory == Memory.TBL and not config.tables:
+        raise IsaError(f"LOAD.memory cannot be TBL: {config.name} has no tables")
     bus = config.bus_bytes
     if opcode in (Opcode.LOAD, Opcode.STORE):
         names = ["offset", "dram_pitch"]
@@ -364,13 +383,14 @@ def check(instruction: Instruction, config: Config) -> None:
             names += ["local", "local_pitch", "length"]
         for name in names:
             if getattr(instruction, name) % bus:
-                raise IsaError(
+                raise AlignmentError(
                     f"{opcode.name}.{name} must be a multiple of {bus} bytes, "
                     f"not {getattr(instruction, name)}"
                 )
-    if (
-        opcode in (Opcode.DRAIN, Opcode.POOL)
-        and instruction.reduce == Reduce.NONE
-        and (instruction.ry, instruction.rx) != (1, 1)
-    ):
-        raise IsaError(f"{opcode.name} without reduction needs a 1×1 window")
+
+
+def channel_step(instruction: Instruction, config: Config) -> int:
+    """ACT bytes from one channel of a DRAIN's or POOL's result to the next."""
+    if instruction.opcode != Opcode.DRAIN:
+        return 1
+    return 1 + config.act_lanes * instruction.dst_jump

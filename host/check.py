@@ -134,11 +134,7 @@ def _check_overlap(index: int, i: Instruction, touched: list[Access]) -> None:
     target = next(a.region for a in touched if a.write)
     if not target.injective:
         raise CheckError(f"{_name(index, i)} writes an ACT byte twice", index)
-    if i.opcode == Opcode.DRAIN and (i.res, i.res_row, i.res_pixel) == (
-        i.dst,
-        i.dst_row if i.oy > 1 else i.res_row,
-        i.dst_pixel if i.ox > 1 else i.res_pixel,
-    ):
+    if _in_place(i):
         return
     for access in touched:
         stretch = None if access.write else access.region.meet(target)
@@ -148,6 +144,17 @@ def _check_overlap(index: int, i: Instruction, touched: list[Access]) -> None:
                 "that it may still have to read",
                 index,
             )
+
+
+def _in_place(i: Instruction) -> bool:
+    """Whether a DRAIN writes each sum to the address of its residual."""
+    return (
+        i.opcode == Opcode.DRAIN
+        and i.res == i.dst
+        and (i.oy == 1 or i.res_row == i.dst_row)
+        and (i.ox == 1 or i.res_pixel == i.dst_pixel)
+        and (i.channels == 1 or i.dst_jump == 0)
+    )
 
 
 class _Order:

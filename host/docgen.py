@@ -39,8 +39,14 @@ OPCODE_DOC: dict[Opcode, str] = {
         "Streams windows of ACT through weight tiles and accumulates column sums in ACC: a "
         "convolution, or a matrix product with a 1×1 window."
     ),
-    Opcode.DRAIN: "Reduces windows of ACC, requantizes them and writes INT8 channels to ACT.",
-    Opcode.POOL: "Reduces windows of ACT, requantizes them and writes INT8 channels to ACT.",
+    Opcode.DRAIN: (
+        "Reduces windows of ACC, requantizes them, looks them up in a table if asked to and "
+        "writes INT8 channels to ACT."
+    ),
+    Opcode.POOL: (
+        "Reduces windows of ACT, requantizes them, looks them up in a table if asked to and "
+        "writes INT8 channels to ACT."
+    ),
     Opcode.STORE: "Copies rows from ACT into a DRAM segment.",
 }
 _PARAMETER_DOC = {
@@ -145,10 +151,12 @@ def isa_page() -> str:
                 "1. OPCODE: the opcode is one of the table above.",
                 "2. RESERVED: reserved bits are 0.",
                 "3. FIELD: every field is in its range; `wait` and `post` name only peers that "
-                "exist (END: none); DRAIN and POOL with `reduce` = NONE have a 1×1 window.",
+                "exist (END: none); DRAIN and POOL with `reduce` = NONE have a 1×1 window, and "
+                "`table` is at most the number of tables; LOAD fills TBL only where there are "
+                "tables.",
                 "4. ALIGNMENT: in LOAD and STORE `offset` and `dram_pitch` are multiples of the "
-                "bus width in bytes; in a LOAD to WGT or PAR so are `local`, `local_pitch` and "
-                "`length`.",
+                "bus width in bytes; in a LOAD to WGT, PAR or TBL so are `local`, `local_pitch` "
+                "and `length`.",
             )
         ),
         "## Semaphores",

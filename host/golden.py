@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..hdl.isa import INSTRUCTION_BYTES, Instruction, Memory, Opcode, Reduce, Unit
+from ..hdl.config import TABLE_BYTES
+from ..hdl.isa import (
+    INSTRUCTION_BYTES,
+    Instruction,
+    Memory,
+    Opcode,
+    Reduce,
+    Unit,
+    channel_step,
+)
 from ..hdl.numerics import PARAMETER_BYTES, PARAMETER_FIELDS, Parameter, requantize
 from ..hdl.registers import Error
 from .device import Job, Result
@@ -45,6 +54,7 @@ class GoldenMachine:
     act : int8 [act_bytes]
     wgt : int8 [wgt_rows, wgt_row_bytes]
     par : uint8 [par_entries, 16]
+    tbl : int8 [tables, 256]
     acc : int32 [acc_depth, cols]
     """
 
@@ -53,6 +63,7 @@ class GoldenMachine:
         self.act = np.zeros(config.act_bytes, np.int8)
         self.wgt = np.zeros((config.wgt_rows, config.wgt_row_bytes), np.int8)
         self.par = np.zeros((config.par_entries, PARAMETER_BYTES), np.uint8)
+        self.tbl = np.zeros((config.tables, TABLE_BYTES), np.int8)
         self.acc = np.zeros((config.acc_depth, config.cols), np.int32)
         self._segments: list[np.ndarray] = []
 
@@ -119,9 +130,13 @@ class GoldenMachine:
 
     def _flat(self, memory: int) -> np.ndarray:
         """The bytes of an on-chip memory, as a view."""
-        return {Memory.ACT: self.act, Memory.WGT: self.wgt, Memory.PAR: self.par}[
-            Memory(memory)
-        ].reshape(-1).view(np.uint8)  # fmt: skip
+        arrays = {
+            Memory.ACT: self.act,
+            Memory.WGT: self.wgt,
+            Memory.PAR: self.par,
+            Memory.TBL: self.tbl,
+        }
+        return arrays[Memory(memory)].reshape(-1).view(np.uint8)
 
     # -- transfers -----------------------------------------------------------------------------
 
@@ -225,7 +240,7 @@ class GoldenMachine:
         self._requantize(i, _reduce(i, source), None)
 
     def _requantize(self, i: Instruction, total: np.ndarray, residual: np.ndarray | None) -> None:
-        """Requantize int32 [oy, ox, channels] and write it, channel groups outermost."""
+        """Requantize int32 [oy, ox, channels], look up and write, channel groups outermost."""
         config = self.config
         entries = (i.par + np.arange(i.channels)) % config.par_entries
         out = np.empty(total.shape, np.int8)
@@ -233,17 +248,22 @@ class GoldenMachine:
             out[..., part] = requantize(
                 total[..., part], parameter, None if residual is None else residual[..., part]
             )
+        if i.table:
+            out = self.tbl[i.table - 1, out.astype(np.intp) + TABLE_BYTES // 2]
         y, x = np.arange(i.oy)[:, None, None], np.arange(i.ox)[None, :, None]
-        at = (i.dst + y * i.dst_row + x * i.dst_pixel + np.arange(i.channels)) % config.act_bytes
+        step = channel_step(i, config)
+        c = np.arange(i.channels) * step
+        at = (i.dst + y * i.dst_row + x * i.dst_pixel + c) % config.act_bytes
         row_bytes = (i.ox - 1) * i.dst_pixel + i.channels
         disjoint = (
-            (i.ox == 1 or i.dst_pixel >= i.channels)
+            step == 1
+            and (i.ox == 1 or i.dst_pixel >= i.channels)
             and (i.oy == 1 or i.dst_row >= row_bytes)
             and (i.oy - 1) * i.dst_row + row_bytes <= config.act_bytes
         )
-        step = i.channels if disjoint else config.vector_lanes
-        for first in range(0, i.channels, step):
-            group = slice(first, first + step)
+        size = i.channels if disjoint else config.vector_lanes
+        for first in range(0, i.channels, size):
+            group = slice(first, first + size)
             self.act[at[..., group]] = out[..., group]
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..hdl.isa import Instruction, Memory, Opcode, Segment, Unit
+from ..hdl.config import TABLE_BYTES
+from ..hdl.isa import Instruction, Memory, Opcode, Segment, Unit, channel_step
 
 if TYPE_CHECKING:
     from ..hdl.config import Config
@@ -28,7 +29,7 @@ class Region:
     Parameters
     ----------
     memory
-        "ACT", "WGT", "PAR", "ACC" or the name of a segment.
+        "ACT", "WGT", "PAR", "TBL", "ACC" or the name of a segment.
     rows, pixels
         int64 vectors, not empty, in ascending order.
     run
@@ -66,8 +67,12 @@ class Region:
 
     def banks(self, size: int) -> int:
         """The banks of `size` addresses that it touches, as a mask."""
-        first = (self.rows + self.pixels[0]) // size
-        last = (self.rows + self.pixels[-1] + self.run - 1) // size
+        if (np.diff(self.pixels) - self.run < size).all():  # each row touches all banks it spans
+            lows = self.rows + self.pixels[0]
+            highs = self.rows + self.pixels[-1] + self.run
+        else:
+            lows, highs = self.intervals
+        first, last = lows // size, (highs - 1) // size
         spans = {(int(a), int(b)) for a, b in zip(first, last, strict=True)}
         mask = 0
         for a, b in spans:
@@ -141,6 +146,7 @@ def _load(i: Instruction, config: Config) -> list[Access]:
         Memory.ACT: config.act_bytes,
         Memory.WGT: config.wgt_bytes,
         Memory.PAR: config.par_bytes,
+        Memory.TBL: config.tbl_bytes,
     }[Memory(i.memory)]
     local = Region(Memory(i.memory).name, _steps(i.rows, i.local_pitch, i.local), _ZERO, i.length)
     return [
@@ -214,17 +220,28 @@ def _matmul(i: Instruction, config: Config) -> list[Access]:
 
 
 def _vector(i: Instruction, config: Config) -> list[Access]:
-    """What DRAIN and POOL have in common: parameters and destination."""
+    """What DRAIN and POOL have in common: parameters, table and destination."""
     par = Region("PAR", _ZERO + i.par * 16, _ZERO, i.channels * 16)
-    rows, pixels = _steps(i.oy, i.dst_row, i.dst), _steps(i.ox, i.dst_pixel)
-    return [
+    out = [
         Access(Unit.VECTOR, False, _inside(par, config.par_bytes)),
-        Access(
-            Unit.VECTOR,
-            True,
-            _inside(Region("ACT", rows, pixels, i.channels), config.act_bytes),
-        ),
+        Access(Unit.VECTOR, True, _inside(_destination(i, config), config.act_bytes)),
     ]
+    if i.table:
+        table = Region("TBL", _ZERO + (i.table - 1) * TABLE_BYTES, _ZERO, TABLE_BYTES)
+        out.append(Access(Unit.VECTOR, False, table))
+    return out
+
+
+def _destination(i: Instruction, config: Config) -> Region:
+    """Where DRAIN and POOL write; a transposed result is rows of channels of single bytes."""
+    rows, pixels = _steps(i.oy, i.dst_row, i.dst), _steps(i.ox, i.dst_pixel)
+    step = channel_step(i, config)
+    if step == 1 or i.channels == 1:
+        return Region("ACT", rows, pixels, i.channels)
+    rows = np.sort((rows[:, None] + _steps(i.channels, step)).reshape(-1))
+    if i.ox == 1 or i.dst_pixel == 1:
+        return Region("ACT", rows, _ZERO, i.ox)
+    return Region("ACT", rows, pixels, 1)
 
 
 def _drain(i: Instruction, config: Config) -> list[Access]:

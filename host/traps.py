@@ -11,10 +11,10 @@ from ..hdl.isa import (
     PEERS,
     SEMAPHORE_MAX,
     SEMAPHORES,
+    AlignmentError,
     Instruction,
     IsaError,
     Opcode,
-    Reduce,
     Unit,
     check,
 )
@@ -44,24 +44,12 @@ def classify(word: bytes, config: Config) -> Error:
     if value >> sum(entry.bits for entry in FORMATS[opcode]):
         return Error.RESERVED
     try:
-        instruction = Instruction.decode(word)
+        check(Instruction.decode(word), config)
+    except AlignmentError:
+        return Error.ALIGNMENT
     except IsaError:
         return Error.FIELD
-    try:
-        check(instruction, config)
-    except IsaError:
-        return Error.ALIGNMENT if _fields_legal(instruction) else Error.FIELD
     return Error.NONE
-
-
-def _fields_legal(instruction: Instruction) -> bool:
-    """Whether :func:`weft.hdl.isa.check` finds nothing but alignment to complain about."""
-    peers = len(PEERS[instruction.unit]) if instruction.unit is not None else 0
-    if (instruction.wait | instruction.post) >> (2 * peers):
-        return False
-    if instruction.opcode in (Opcode.DRAIN, Opcode.POOL) and instruction.reduce == Reduce.NONE:
-        return (instruction.ry, instruction.rx) == (1, 1)
-    return True
 
 
 @lru_cache(maxsize=16)

@@ -28,6 +28,8 @@ def legal(rng: random.Random, opcode: Opcode) -> int:
     }
     if rng.random() < 0.7:
         fields["wait"] = fields["post"] = 0
+    if "table" in fields and rng.random() < 0.8:
+        fields["table"] = rng.randint(0, CONFIG.tables)
     bus = CONFIG.bus_bytes
     for name in ("offset", "dram_pitch", "local", "local_pitch", "length"):
         if name in fields and rng.random() < 0.9:

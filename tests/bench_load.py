@@ -42,7 +42,7 @@ def programs(seed: int, count: int, pace: int) -> list[Move]:
     for _ in range(count):
         go += rng.randrange(pace + 1)
         move = random_move(rng, go)
-        memory = rng.choice(list(Local))
+        memory = rng.choice(list(PORTS))
         fields = {**move.fields, "memory": memory}
         if memory != Local.ACT:
             for name in ("local", "local_pitch", "length"):

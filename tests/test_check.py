@@ -109,6 +109,24 @@ PAIRS = {
         "VECTOR", "LOAD",
         "writes PAR bytes 112 to 127 while instruction 0 (DRAIN) may still read them",
     ),
+    "TBL load → drain": (
+        "LOAD memory=tbl local=64 length=64",
+        "DRAIN table=1",
+        "LOAD", "VECTOR",
+        "reads TBL bytes 64 to 127 while instruction 0 (LOAD) may still write them",
+    ),
+    "TBL pool → load": (
+        "POOL src=16384 table=1",
+        "LOAD memory=tbl local=248 length=8",
+        "VECTOR", "LOAD",
+        "writes TBL bytes 248 to 255 while instruction 0 (POOL) may still read them",
+    ),
+    "ACT transposed → store": (
+        "DRAIN dst=8 dst_jump=2 dst_pixel=1 ox=5 channels=4",
+        "STORE segment=output local=41 length=2",
+        "VECTOR", "STORE",
+        "reads ACT bytes 42 to 42 while instruction 0 (DRAIN) may still write them",
+    ),
     "ACC matmul → drain": (
         "MATMUL kc=1 act=16384 ox=4 width=4",
         "DRAIN src=100",
@@ -208,6 +226,14 @@ def test_every_pair_of_communicating_units_appears():
         "STORE segment=output local=8 length=24 rows=8 dram_pitch=24 local_pitch=32",
         "DRAIN dst=0 dst_pixel=8 ox=9 channels=4\n"
         "STORE segment=output local=4 length=4 rows=9 dram_pitch=8 local_pitch=8",
+        # A transposed result among others: its 64 rows of 40 bytes lie 65 apart.
+        "DRAIN dst_jump=8 dst_pixel=1 ox=40 channels=64\n"
+        "STORE segment=output local=40 length=25 rows=64 dram_pitch=32 local_pitch=65",
+        "DRAIN dst_jump=8 dst_row=7 dst_pixel=3 oy=2 ox=2 channels=9\n"
+        "STORE segment=output local=1 length=2 rows=9 dram_pitch=8 local_pitch=65",
+        # Its single channels leave banks out.
+        "DRAIN dst_jump=2048 channels=2\nLOAD local=8192 length=4096",
+        "LOAD memory=tbl length=256\nDRAIN",
         "MATMUL kc=4 act=8192\nSTORE segment=output local=16384",
         "MATMUL kc=1 act=16384 ox=4 width=4\nDRAIN src=256",
         "LOAD memory=par length=64\nDRAIN par=4",
@@ -383,6 +409,12 @@ def test_overflow_at_maximal_run_ahead():
         ("DRAIN par=254 channels=2", "DRAIN par=254 channels=3", "PAR addresses 4064 to 4111"),
         ("DRAIN dst=32767", "DRAIN dst=32767 channels=2", "ACT addresses 32767 to 32768"),
         (
+            "DRAIN channels=4 dst=20476 dst_jump=512",
+            "DRAIN channels=4 dst=20477 dst_jump=512",
+            "ACT addresses 20477 to 32768 wrap around its 32768",
+        ),
+        ("LOAD memory=tbl length=256", "LOAD memory=tbl length=264", "TBL addresses 0 to 263"),
+        (
             "DRAIN residual=1 res=32767 dst=9",
             "DRAIN residual=1 res=32767 ox=2 res_pixel=1 dst=9 dst_pixel=1",
             "ACT addresses 32767 to 32768",
@@ -442,6 +474,16 @@ def test_rounded_lanes_are_refused():
             "overwrites ACT bytes 64 to 67 that it may still have to read",
         ),
         ("POOL src=8 dst=9", "POOL src=8 dst=8", "overwrites ACT bytes 8 to 8"),
+        (
+            "DRAIN dst_jump=1 ox=9 dst_pixel=1 channels=4",
+            "DRAIN dst_jump=1 ox=10 dst_pixel=1 channels=4",
+            "writes an ACT byte twice",
+        ),
+        (
+            "DRAIN residual=1 res=8 dst=8 dst_jump=1 channels=1",
+            "DRAIN residual=1 res=8 dst=8 dst_jump=1 channels=10",
+            "overwrites ACT bytes 8 to 8 that",
+        ),
     ],
 )
 def test_overlap_within_an_instruction(good, bad, message):
@@ -594,7 +636,7 @@ def test_regions_meet_where_their_addresses_do(seed):
 
     def region():
         rows = np.cumsum([rng.randrange(40) for _ in range(rng.randrange(1, 4))])
-        pixels = np.cumsum([rng.randrange(9) for _ in range(rng.randrange(1, 4))])
+        pixels = np.cumsum([rng.randrange(rng.choice((9, 40))) for _ in range(rng.randrange(1, 4))])
         return Region("ACT", rows, pixels, rng.randrange(1, 6))
 
     a, b = region(), region()
@@ -605,14 +647,26 @@ def test_regions_meet_where_their_addresses_do(seed):
         assert stretch[0] == min(common)
         assert set(range(*stretch)) <= common
     assert a.injective == (len(addresses([a])) == a.rows.size * a.pixels.size * a.run)
-    assert a.banks(16) == sum(1 << bank for bank in {x // 16 for x in bank_bytes(a)})
+    assert a.banks(16) == sum(1 << bank for bank in {x // 16 for x in addresses([a])})
     assert a.meet(Region("WGT", a.rows, a.pixels, a.run)) is None
 
 
-def bank_bytes(region: Region) -> set[int]:
-    """What `banks` may count: all from each row's first address to its last one."""
-    return {
-        x
-        for row in region.rows
-        for x in range(int(row + region.pixels[0]), int(row + region.pixels[-1]) + region.run)
-    }
+@settings(deadline=None)
+@given(st.data())
+def test_drain_regions_are_exact(data):
+    draw = lambda low, high: data.draw(st.integers(low, high))  # noqa: E731
+    i = Instruction(
+        Opcode.DRAIN,
+        {
+            "dst": draw(0, 9000), "dst_row": draw(0, 300), "dst_pixel": draw(0, 9),
+            "dst_jump": draw(0, 40), "oy": draw(1, 4), "ox": draw(1, 5), "channels": draw(1, 9),
+        },
+    )  # fmt: skip
+    expected = [
+        i.dst + y * i.dst_row + x * i.dst_pixel + c * (1 + TINY.act_lanes * i.dst_jump)
+        for y, x, c in product(range(i.oy), range(i.ox), range(i.channels))
+    ]
+    target = next(a.region for a in accesses(i, TINY) if a.write)
+    assert addresses([target]) == set(expected)
+    assert target.injective == (len(set(expected)) == len(expected))
+    assert target.banks(512) == sum(1 << bank for bank in {x // 512 for x in expected})

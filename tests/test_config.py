@@ -42,6 +42,8 @@ REFUSED = [
     ({"acc_depth": 1000}, "acc_depth must be a power of two from 32 to 4096, not 1000"),
     ({"par_entries": 32}, "par_entries must be a power of two from 64 to 4096, not 32"),
     ({"par_entries": 8192}, "par_entries must be a power of two from 64 to 4096, not 8192"),
+    ({"tables": 3}, "tables must be 0, 1, 2, 4 or 8, not 3"),
+    ({"tables": 16}, "tables must be 0, 1, 2, 4 or 8, not 16"),
     ({"act_banks": 1}, "act_banks must be 2, 4, 8 or 16, not 1"),
     ({"act_banks": 6}, "act_banks must be 2, 4, 8 or 16, not 6"),
     ({"burst_beats": 4}, "burst_beats must be a power of two from 8 to 256, not 4"),
@@ -92,6 +94,7 @@ def test_derived_sizes():
     assert config.acc_half == 512
     assert config.psum_bits == 20
     assert config.par_bytes == 16384
+    assert config.tbl_bytes == 512
 
 
 @given(st.integers(1, 1 << 20))
@@ -115,7 +118,7 @@ def test_fingerprint_ignores_the_name_only():
         "rows": 8, "cols": 8, "bus_bits": 64, "act_bytes": 65536, "act_banks": 8,
         "wgt_bytes": 32768, "acc_depth": 512, "par_entries": 512, "vector_lanes": 4,
         "multiplier_bits": 18, "queue_depth": 8, "burst_beats": 32, "read_beats": 128,
-        "addr_bits": 40,
+        "addr_bits": 40, "tables": 0,
     }  # fmt: skip
     assert set(changes) | {"name"} == {field.name for field in dataclasses.fields(Config)}
     prints = {dataclasses.replace(base, **{k: v}).fingerprint for k, v in changes.items()}

@@ -37,6 +37,7 @@ def fill(machine: GoldenMachine, seed: int) -> np.random.Generator:
     """Random contents in every memory."""
     rng = np.random.default_rng(seed)
     machine.act[:] = rng.integers(-128, 128, machine.act.shape)
+    machine.tbl[:] = rng.integers(-128, 128, machine.tbl.shape)
     machine.wgt[:] = rng.integers(-128, 128, machine.wgt.shape)
     machine.acc[:] = rng.integers(-(2**31), 2**31, machine.acc.shape)
     for entry in machine.par:
@@ -148,11 +149,15 @@ def vector_loops(machine: GoldenMachine, i: Instruction) -> np.ndarray:
                     if i.opcode == Opcode.DRAIN and i.residual:
                         at = i.res + y * i.res_row + x * i.res_pixel + c
                         residual = int(machine.act[at % config.act_bytes])
-                    act[(i.dst + y * i.dst_row + x * i.dst_pixel + c) % config.act_bytes] = (
-                        requantize_exactly(
-                            value, Parameter.decode(entry), residual, config.multiplier_bits
-                        )
+                    result = requantize_exactly(
+                        value, Parameter.decode(entry), residual, config.multiplier_bits
                     )
+                    if i.table:
+                        result = machine.tbl[i.table - 1, result + 128]
+                    at = i.dst + y * i.dst_row + x * i.dst_pixel + c
+                    if i.opcode == Opcode.DRAIN:
+                        at += c * config.act_lanes * i.dst_jump
+                    act[at % config.act_bytes] = result
     return act
 
 
@@ -170,8 +175,10 @@ def fields_of(opcode: Opcode, **small: int):
 MATMULS = fields_of(Opcode.MATMUL, blocks=3, kc=9, ky=3, kx=3, oy=6, ox=7, height=12, width=12).map(
     lambda f: {**f, "iy0": f["iy0"] % 7 - 3, "ix0": f["ix0"] % 7 - 3}
 )
-DRAINS = fields_of(Opcode.DRAIN, channels=20, oy=4, ox=4, ry=3, rx=3)
-POOLS = fields_of(Opcode.POOL, channels=10, oy=4, ox=4, ry=3, rx=3, height=9, width=9).map(
+DRAINS = fields_of(Opcode.DRAIN, channels=20, oy=4, ox=4, ry=3, rx=3, table=1).map(
+    lambda f: {**f, "dst_jump": f["dst_jump"] % 5 * f["dst_jump"]}
+)
+POOLS = fields_of(Opcode.POOL, channels=10, oy=4, ox=4, ry=3, rx=3, height=9, width=9, table=1).map(
     lambda f: {**f, "iy0": f["iy0"] % 7 - 3, "ix0": f["ix0"] % 7 - 3}
 )
 
@@ -206,6 +213,8 @@ def without_reduction(fields):
 @example(
     (Opcode.DRAIN, {"channels": 20, "oy": 4, "ox": 4, "dst_row": 7, "dst_pixel": 3}), SMALLEST, 1
 )
+@example((Opcode.DRAIN, {"channels": 20, "ox": 9, "dst_pixel": 1, "dst_jump": 1}), SMALLEST, 1)
+@example((Opcode.POOL, {"channels": 9, "ox": 4, "dst_pixel": 9, "table": 2}), SMALLEST, 1)
 def test_drain_and_pool_are_the_contract(instruction, config, seed):
     machine = GoldenMachine(config)
     fill(machine, seed)
@@ -343,6 +352,21 @@ def test_drain_adds_residuals_in_place():
         for x in range(6)
     ]
     np.testing.assert_array_equal(machine.act[:36].reshape(6, 6), expected)
+
+
+def test_drain_writes_transposed_through_a_table():
+    machine = GoldenMachine(DEFAULT)
+    rng = fill(machine, 5)
+    machine.acc[: 2 * 9] = rng.integers(-128, 128, (18, 16))
+    machine.par[:24] = np.frombuffer(Parameter(multiplier=1).encode(), np.uint8)
+    machine.tbl[1] = np.abs(np.arange(-128, 128)) // 2
+    fields = {
+        "ox": 9, "channels": 24, "src_block": 9, "dst": 5, "dst_pixel": 1, "dst_jump": 2, "table": 2
+    }  # fmt: skip
+    assert run(machine, Instruction(Opcode.DRAIN, fields)).error == Error.NONE
+    sums = np.concatenate([machine.acc[:9], machine.acc[9:18]], axis=1)[:, :24]
+    rows = machine.act[5 : 5 + 24 * 33].reshape(24, 33)[:, :9]
+    np.testing.assert_array_equal(rows, np.abs(sums.T) // 2)
 
 
 # -- transfers ---------------------------------------------------------------------------------

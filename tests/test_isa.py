@@ -1,5 +1,7 @@
 """Encoding: every legal instruction survives it, everything else is refused by name."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from weft.hdl.isa import (
     PEERS,
     SEMAPHORES,
     UNIT_OF,
+    AlignmentError,
     Instruction,
     IsaError,
     Memory,
@@ -148,13 +151,39 @@ LEGAL = Instruction(
 
 
 @pytest.mark.parametrize("name", ["offset", "dram_pitch", "local", "local_pitch", "length"])
-def test_alignment(name):
-    check(LEGAL, CONFIG)
-    word = Instruction(Opcode.LOAD, {**LEGAL.fields, name: 8})
+@pytest.mark.parametrize("memory", [Memory.WGT, Memory.PAR, Memory.TBL])
+def test_alignment(name, memory):
+    legal = {**LEGAL.fields, "memory": memory}
+    check(Instruction(Opcode.LOAD, legal), CONFIG)
+    word = Instruction(Opcode.LOAD, {**legal, name: 8})
     assert classify(word.encode(), CONFIG) == Error.ALIGNMENT
-    with pytest.raises(IsaError, match=f"LOAD.{name} must be a multiple of 16 bytes, not 8"):
+    message = f"LOAD.{name} must be a multiple of 16 bytes, not 8"
+    with pytest.raises(AlignmentError, match=message):
         check(word, CONFIG)
     assert classify(word.encode(), PRESETS["small"]) == Error.NONE
+
+
+@pytest.mark.parametrize("opcode", [Opcode.DRAIN, Opcode.POOL])
+@pytest.mark.parametrize("tables", [0, 1, 8])
+def test_tables_that_do_not_exist(opcode, tables):
+    config = replace(CONFIG, tables=tables)
+    for table in range(16):
+        word = Instruction(opcode, {"table": table})
+        legal = table <= tables
+        assert classify(word.encode(), config) == (Error.NONE if legal else Error.FIELD)
+        if not legal:
+            message = f"{opcode.name}.table must be at most {tables}, .* not {table}"
+            with pytest.raises(IsaError, match=message):
+                check(word, config)
+
+
+def test_no_loads_to_tables_that_do_not_exist():
+    load = Instruction(Opcode.LOAD, {**LEGAL.fields, "memory": Memory.TBL, "length": 8})
+    assert classify(load.encode(), CONFIG) == Error.ALIGNMENT
+    without = replace(CONFIG, tables=0)
+    assert classify(load.encode(), without) == Error.FIELD
+    with pytest.raises(IsaError, match=r"LOAD.memory cannot be TBL: default has no tables"):
+        check(load, without)
 
 
 @pytest.mark.parametrize("name", ["local", "local_pitch", "length"])
