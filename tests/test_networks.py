@@ -1,0 +1,76 @@
+"""The example networks: published sizes, the same weights and inputs each time."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from weft.host import networks
+from weft.host.networks import NETWORKS
+
+torch.set_num_threads(1)
+
+#: Parameters as torchvision counts them, and those of a layer of BERT-base.
+PARAMETERS = {
+    "lenet": 61_706,
+    "mlp": 792_586,
+    "alexnet": 61_100_840,
+    "vgg16": 138_357_544,
+    "squeezenet": 1_235_496,
+    "resnet18": 11_689_512,
+    "resnet50": 25_557_032,
+    "mobilenetv2": 3_504_872,
+    "bert_layer": 7_087_872,
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_published_sizes(name: str) -> None:
+    example = NETWORKS[name]
+    module, _, function = example.definition.partition(":")
+    definition = getattr(import_module(module, networks.__name__), function)
+    if example.trained:
+        model = definition()
+    else:
+        with torch.device("meta"):
+            model = definition(example.shape)
+    assert sum(p.numel() for p in model.parameters()) == PARAMETERS[name]
+    x = torch.empty(1, *example.shape, device="cpu" if example.trained else "meta")
+    classes = {"lenet": 10, "mlp": 10}.get(name, 1000)
+    want = (1, 128, 768) if name == "bert_layer" else (1, classes)
+    assert model(x).shape == want
+
+
+@pytest.mark.parametrize("name", ["mobilenetv2", "bert_layer"])
+def test_activations_are_sane_and_repeatable(name: str) -> None:
+    example = NETWORKS[name]
+    shape = (8, 768) if name == "bert_layer" else (3, 64, 64)
+    torch.manual_seed(5)
+    model = example.build(shape)
+    assert torch.initial_seed() == 5
+    assert not model.training
+    inputs = example.inputs(3, shape)
+    assert inputs.dtype == np.float32
+    assert inputs.shape == (3, *shape)
+    assert np.abs(inputs).max() < 8
+    stds = []
+    for module in model.modules():
+        if not list(module.children()):
+            module.register_forward_hook(lambda _m, _x, y: stds.append(float(y.std())))
+    with torch.no_grad():
+        first = model(torch.from_numpy(inputs))
+        again = example.build(shape)(torch.from_numpy(example.inputs(3, shape)))
+    assert torch.equal(first, again)
+    assert min(stds) > 0.1
+    assert max(stds) < 10
+
+
+def test_weights_without_norms_keep_the_variance() -> None:
+    model = NETWORKS["alexnet"].build((3, 63, 63))
+    inputs = torch.from_numpy(NETWORKS["alexnet"].inputs(2, (3, 63, 63)))
+    with torch.no_grad():
+        assert 0.3 < float(model(inputs).std()) < 10
+    assert isinstance(model, nn.Sequential)
