@@ -61,8 +61,9 @@ class BurstSplitter(wiring.Component):
     cycle, holds fewer than two; it is offered in the next.
 
     A row whose own bytes leave the window (offset + i·pitch + length > size) yields no burst;
-    `fault` pulses when it enters the burst stage, after which nothing more is issued until reset.
-    Bursts of earlier rows are not affected.
+    `fault` rises in the cycle after it entered the burst stage and stays, and nothing more is
+    issued, until reset. Bursts of earlier rows are not affected. The same happens where a row
+    leaves the address space, at its first burst beyond.
 
     Parameters
     ----------
@@ -79,7 +80,7 @@ class BurstSplitter(wiring.Component):
     burst : Out(stream of Burst)
         From a register; may be held by `ready`.
     fault : Out(Fault)
-        WINDOW.
+        WINDOW; stays until reset.
     """
 
     def __init__(self, config: Config, *, burst_beats: int):
@@ -105,12 +106,11 @@ class BurstSplitter(wiring.Component):
         shift = (config.bus_bytes - 1).bit_length()
         page_bits = (PAGE_BYTES // config.bus_bytes - 1).bit_length()
         burst_bits = (self._burst_beats - 1).bit_length()
-        halt = Signal()
 
         # Row stage: the next row to split.
         new = self.transfer.payload
         row_valid = Signal()
-        row_addr = Signal(config.addr_bits)
+        row_addr = Signal(config.addr_bits + 1)  # the highest bit: beyond the address space
         row_end = Signal(_END_BITS)
         row_beats = Signal(20 - shift)
         rows_left = Signal(12)
@@ -120,7 +120,7 @@ class BurstSplitter(wiring.Component):
         load = Signal()
         take = Signal()
         m.d.comb += [
-            self.transfer.ready.eq(~row_valid & ~halt),
+            self.transfer.ready.eq(~row_valid),
             load.eq(self.transfer.valid & self.transfer.ready),
         ]
         with m.If(load):
@@ -142,8 +142,9 @@ class BurstSplitter(wiring.Component):
 
         # Burst stage: what is left of a row.
         valid = Signal()
+        in_window = Signal()
         legal = Signal()
-        addr = Signal(config.addr_bits)
+        addr = Signal(config.addr_bits + 1)
         left = Signal(20 - shift)
         final_row = Signal()
         pc = Signal(PC_BITS)
@@ -157,8 +158,9 @@ class BurstSplitter(wiring.Component):
             to_page.eq(~addr[shift : shift + page_bits]),
             room.eq(to_page[:burst_bits] | to_page[burst_bits:].any().replicate(burst_bits)),
             last.eq(left <= room),
+            legal.eq(in_window & ~addr[-1]),
             emit.eq(valid & legal & ~spare_valid),
-            take.eq(row_valid & ~halt & (~valid | (emit & last))),
+            take.eq(row_valid & (~valid | (emit & last))),
             self.fault.valid.eq(valid & ~legal),
             self.fault.code.eq(Error.WINDOW),
             self.fault.pc.eq(pc),
@@ -166,7 +168,7 @@ class BurstSplitter(wiring.Component):
         with m.If(take):
             m.d.sync += [
                 valid.eq(1),
-                legal.eq(row_end <= size),
+                in_window.eq(row_end <= size),
                 addr.eq(row_addr),
                 left.eq(row_beats),
                 final_row.eq(rows_left == 0),
@@ -178,8 +180,6 @@ class BurstSplitter(wiring.Component):
                 addr[shift:].eq(addr[shift:] + room + 1),
                 left.eq(left - room - 1),
             ]
-        with m.If(self.fault.valid):
-            m.d.sync += [halt.eq(1), valid.eq(0)]
 
         # Output register, and a spare one so that nothing above waits for `burst.ready`.
         new_burst = Signal(Burst(config))

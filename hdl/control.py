@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import enum, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -15,8 +15,8 @@ from .ports import ERROR_BITS, PC_BITS, Fault, Segments
 from .register_file import WORD_BITS, RegisterFile
 from .registers import REGISTER_ADDR_BITS, Cause, Error
 
-#: Cycles from `kill` until the engines' `idle` is believed: what left the core meanwhile has
-#: arrived by then.
+#: Cycles from `kill` until the engines' `idle` and `oldest` are believed: what left the core
+#: meanwhile has arrived by then.
 SETTLE = 4
 
 
@@ -46,7 +46,11 @@ class Control(wiring.Component):
     busy nor after an error starts anything.
 
     The watchdog's fault comes in cycle d + WATCHDOG + 1 if no instruction completed since cycle d
-    (or since START, with d = 0), with the program counter of the next instruction to dispatch.
+    (or since START, with d = 0), with the program counter of the oldest instruction that has not
+    completed. WATCHDOG also bounds the wait for the engines: if they are not idle SETTLE + WATCHDOG
+    cycles after `kill`, a fault turns STATUS to ERROR even so, and a SOFT_RESET ends with the error
+    BUS_STUCK. `kill` stays; once the engines are idle a SOFT_RESET succeeds. STATUS has OPEN while
+    they are not.
 
     Parameters
     ----------
@@ -67,12 +71,16 @@ class Control(wiring.Component):
         The core is to be held in reset while `run` is low.
     kill, reset : Out(1)
         To the engines.
+    oldest : Out(PC_BITS)
+        The least of `pcs`, three cycles later.
     idle : In(1)
         Both engines are idle.
-    finish, tag, next_pc : In
+    finish, tag : In
         From dispatch.
     done : In(5)
         Units that complete an instruction.
+    pcs : list of In(PC_BITS), indexed by Unit
+        Oldest instructions that the units have not completed; never fall while `run`.
     events : In, causes : list of In
         See ``counters.Counters``.
     faults : list of Fault
@@ -94,8 +102,9 @@ class Control(wiring.Component):
                 "idle": In(1),
                 "finish": In(1),
                 "tag": In(TAG_BITS),
-                "next_pc": In(PC_BITS),
+                "oldest": Out(PC_BITS),
                 "done": In(len(Unit)),
+                "pcs": In(PC_BITS).array(len(Unit)),
                 "events": In(len(PLAIN) - 1),
                 "causes": In(len(Cause)).array(len(Unit)),
                 "faults": In(Fault()).array(sources),
@@ -108,9 +117,13 @@ class Control(wiring.Component):
         m.submodules.counters = counters = Counters()
         wiring.connect(m, wiring.flipped(self.bus), registers.bus)
         self._windows(m, registers)
-        code, pc, failing = self._fault(m, registers)
+        self._program_counters(m, registers)
+        code, pc, failing = self._fault(m)
 
         state = Signal(State)
+        hung = Signal()
+        expired = Signal()
+        waiting = Signal()
         done = Signal()
         error = Signal()
         locked = Signal()
@@ -118,6 +131,7 @@ class Control(wiring.Component):
         error_pc = Signal(PC_BITS)
         tag = Signal(TAG_BITS)
         settle = Signal(range(SETTLE + 1))
+        settled = Signal()
         begin = Signal()
         ended = Signal()
         failed = Signal()
@@ -143,18 +157,25 @@ class Control(wiring.Component):
         m.d.sync += [self.start.eq(begin), self.reset.eq(0)]
         with m.If(settle != 0):
             m.d.sync += settle.eq(settle - 1)
-        quiet = (settle == 0) & self.idle
+        m.d.comb += [
+            settled.eq(settle == 0),
+            waiting.eq(settled & ((state == State.HALT) | (state == State.CLEAR))),
+        ]
+        self._watch(m, registers, waiting, expired)
+        quiet = settled & self.idle
+        late = settled & expired & ~self.idle
         with m.Switch(state):
             with m.Case(State.IDLE), m.If(start_bit & ~reset_bit):
                 m.d.comb += begin.eq(1)
                 m.d.sync += [self.run.eq(1), done.eq(0)]
                 m.d.sync += state.eq(State.RUN)
             with m.Case(State.RUN):
-                with m.If(failing):
+                with m.If(failing | expired):
                     m.d.sync += [
                         self.run.eq(0),
                         self.kill.eq(1),
-                        error_code.eq(code),
+                        hung.eq(~failing),
+                        error_code.eq(Mux(failing, code, Error.WATCHDOG)),
                         error_pc.eq(pc),
                         settle.eq(SETTLE),
                     ]
@@ -163,13 +184,21 @@ class Control(wiring.Component):
                     m.d.comb += ended.eq(1)
                     m.d.sync += [self.run.eq(0), done.eq(1), tag.eq(self.tag)]
                     m.d.sync += state.eq(State.IDLE)
-            with m.Case(State.HALT), m.If(quiet):
-                m.d.comb += failed.eq(1)
-                m.d.sync += error.eq(1)
-                m.d.sync += state.eq(State.FAILED)
-            with m.Case(State.CLEAR), m.If(quiet):
-                m.d.sync += self.reset.eq(1)
-                m.d.sync += state.eq(State.RESET)
+            with m.Case(State.HALT):
+                with m.If(hung):
+                    m.d.sync += error_pc.eq(self.oldest)
+                with m.If(quiet | late):
+                    m.d.comb += failed.eq(1)
+                    m.d.sync += error.eq(1)
+                    m.d.sync += state.eq(State.FAILED)
+            with m.Case(State.CLEAR):
+                with m.If(quiet):
+                    m.d.sync += self.reset.eq(1)
+                    m.d.sync += state.eq(State.RESET)
+                with m.Elif(late):
+                    m.d.comb += failed.eq(1)
+                    m.d.sync += [error.eq(1), error_code.eq(Error.BUS_STUCK)]
+                    m.d.sync += state.eq(State.FAILED)
             with m.Case(State.RESET):
                 m.d.sync += self.kill.eq(0)
                 m.d.sync += state.eq(State.IDLE)
@@ -188,7 +217,7 @@ class Control(wiring.Component):
             ]
             m.d.sync += state.eq(State.CLEAR)
         resting = (state == State.IDLE) | (state == State.FAILED)
-        m.d.comb += registers.status.eq(Cat(~resting, done, error, locked))
+        m.d.comb += registers.status.eq(Cat(~resting, done, error, locked, ~self.idle))
         return m
 
     def _windows(self, m: Module, registers: RegisterFile):
@@ -210,16 +239,38 @@ class Control(wiring.Component):
                 self.segments.size[segment].eq(getattr(registers, f"{name}_size")),
             ]
 
-    def _fault(self, m: Module, registers: RegisterFile):
-        """Code, program counter and presence of a fault in this cycle; the watchdog comes last."""
+    def _program_counters(self, m: Module, registers: RegisterFile):
+        """The units' program counters, kept when a run ends, and the least of them."""
+        kept = [getattr(registers, f"{unit.name.lower()}_pc") for unit in Unit]
+        pcs = [Signal(PC_BITS, name=f"{unit.name.lower()}_pc") for unit in Unit]
+        with m.If(self.run):
+            m.d.sync += [pc.eq(self.pcs[unit]) for unit, pc in zip(Unit, pcs, strict=True)]
+        m.d.comb += [
+            register.eq(pc * INSTRUCTION_BYTES) for register, pc in zip(kept, pcs, strict=True)
+        ]
+
+        def least(name: str, a: Signal, b: Signal) -> Signal:
+            out = Signal(PC_BITS, name=name)
+            m.d.sync += out.eq(Mux(a < b, a, b))
+            return out
+
+        # WEIGHT is never behind MATMUL.
+        loads = least("loads", pcs[Unit.LOAD], pcs[Unit.MATMUL])
+        stores = least("stores", pcs[Unit.VECTOR], pcs[Unit.STORE])
+        m.d.sync += self.oldest.eq(Mux(loads < stores, loads, stores))
+
+    def _watch(self, m: Module, registers: RegisterFile, waiting: Signal, expired: Signal):
+        """The timer of runs, and of waits for the engines."""
         watched = Signal(WORD_BITS)
-        barking = Signal()
-        with m.If(self.run & ~self.done.any()):
+        m.d.comb += expired.eq((registers.watchdog != 0) & (watched >= registers.watchdog))
+        with m.If((self.run & ~self.done.any()) | waiting):
             m.d.sync += watched.eq(watched + 1)
         with m.Else():
             m.d.sync += watched.eq(0)
-        m.d.comb += barking.eq((registers.watchdog != 0) & (watched >= registers.watchdog))
-        code, pc, failing = Error.WATCHDOG.value, self.next_pc, barking
+
+    def _fault(self, m: Module):
+        """Code, program counter and presence of a fault in this cycle."""
+        code, pc, failing = Const(0, ERROR_BITS), Const(0, PC_BITS), Const(0)
         for fault in reversed(self.faults):
             code = Mux(fault.valid, fault.code, code)
             pc = Mux(fault.valid, fault.pc, pc)

@@ -36,7 +36,8 @@ class Core(wiring.Component):
     start in cycle t + 1.
 
     SEMAPHORE_OVERFLOW is reported with the instruction that posts; BANK_CONFLICT with the
-    instruction in progress of VECTOR, else of STORE, else of LOAD, else of MATMUL.
+    instruction in progress of VECTOR, else of STORE, else of LOAD, else of MATMUL. A WINDOW waits
+    until its instruction is the oldest, so that everything before it has completed.
 
     Ports
     -----
@@ -49,8 +50,13 @@ class Core(wiring.Component):
         The read engine.
     write : WritePort
         The write engine.
-    finish, tag, pc : Out
+    finish, tag : Out
         See :class:`~.dispatch.Dispatch`.
+    pcs : list of Out(PC_BITS), indexed by Unit
+        Program counter of the oldest instruction that the unit has not completed, see
+        :class:`~.gate.Gate`.
+    oldest : In(PC_BITS)
+        The least of `pcs`, some cycles later.
     done : Out(5)
         Bit u: unit u completes an instruction in this cycle.
     vector_read, dispatched : Out(1)
@@ -77,7 +83,8 @@ class Core(wiring.Component):
                 "write": Out(WritePort(config)),
                 "finish": Out(1),
                 "tag": Out(TAG_BITS),
-                "pc": Out(PC_BITS),
+                "pcs": Out(PC_BITS).array(len(Unit)),
+                "oldest": In(PC_BITS),
                 "done": Out(len(Unit)),
                 "vector_read": Out(1),
                 "dispatched": Out(1),
@@ -122,15 +129,18 @@ class Core(wiring.Component):
             frontend.count.eq(self.count),
             self.finish.eq(frontend.finish),
             self.tag.eq(frontend.tag),
-            self.pc.eq(frontend.pc),
             self.dispatched.eq(frontend.dispatched),
             self.vector_read.eq(gemm.vectors),
             self.done.eq(Cat(units[unit].done for unit in Unit)),
         ]
 
         connect(m, frontend.fault, flipped(self.faults[0]))
-        connect(m, load.fault, flipped(self.faults[1]))
-        connect(m, store.fault, flipped(self.faults[2]))
+        for i, unit in ((1, load), (2, store)):
+            m.d.comb += [
+                self.faults[i].valid.eq(unit.fault.valid & (unit.fault.pc == self.oldest)),
+                self.faults[i].code.eq(unit.fault.code),
+                self.faults[i].pc.eq(unit.fault.pc),
+            ]
         bank = self.faults[4]
         m.d.comb += [
             bank.valid.eq(conflict),
@@ -146,8 +156,7 @@ class Core(wiring.Component):
         """Queue, gate and semaphores of every unit, and what dispatch wants to know of them."""
         m.submodules.semaphores = semaphores = Semaphores()
         gates = {}
-        blocked = Const(1)
-        waiting = Const(0)
+        working = Const(0)
         overflow = self.faults[3]
         m.d.comb += overflow.code.eq(Const(Error.SEMAPHORE_OVERFLOW, ERROR_BITS))
         for unit, port in units.items():
@@ -170,6 +179,7 @@ class Core(wiring.Component):
                 gate.valid.eq(queue.o.valid),
                 gate.wait.eq(head.word.as_value()[at : at + entry.bits]),
                 gate.pc.eq(head.pc),
+                gate.next_pc.eq(frontend.pc),
                 gate.ready.eq(port.instr.ready),
                 gate.done.eq(port.done),
                 gate.busy.eq(port.busy),
@@ -178,14 +188,13 @@ class Core(wiring.Component):
                 semaphores.take[unit].eq(gate.take),
                 semaphores.post[unit].eq(port.post),
                 self.causes[unit].eq(gate.cause),
+                self.pcs[unit].eq(gate.oldest),
             ]
             with m.If(semaphores.overflow[unit]):
                 m.d.comb += [overflow.valid.eq(1), overflow.pc.eq(gate.active)]
-            blocked = blocked & gate.blocked
-            waiting = waiting | queue.o.valid
+            working = working | port.busy | queue.o.valid
         m.d.comb += [
-            frontend.settled.eq(blocked & self.idle),
-            frontend.empty.eq(frontend.settled & ~waiting),
+            frontend.empty.eq(~working & self.idle),
             frontend.zero.eq(semaphores.zero),
         ]
         return gates

@@ -29,18 +29,16 @@ class Dispatch(wiring.Component):
     A legal instruction leaves in the cycle in which every queue that takes it has room: MATMUL
     enters those of WEIGHT and MATMUL at once. END leaves in the first cycle in which the machine is
     `empty`: with `finish` if every semaphore is zero, else with fault SEMAPHORE_LEFT. An illegal
-    instruction (and the end of the program) stays and reports its fault in the first cycle in which
-    the machine is `settled`, so that everything before it has happened, and nothing of it. After
-    either, nothing more leaves or is reported until reset.
+    instruction (and the end of the program) stays and reports its fault in the first such cycle, so
+    that everything before it has happened, and nothing of it. After either, nothing more leaves or
+    is reported until reset.
 
     Ports
     -----
     i : stream of DECODED
     queues : list of streams, indexed by Unit
-    settled : In(1)
-        No unit is busy or can start, and no transfer is under way.
     empty : In(1)
-        As `settled`, and nothing waits in a queue.
+        No unit is busy, nothing waits in a queue, and no transfer is under way.
     zero : In(1)
         Every semaphore is zero.
     ending : Out(1)
@@ -60,7 +58,6 @@ class Dispatch(wiring.Component):
         super().__init__(
             {
                 "i": In(stream.Signature(DECODED)),
-                "settled": In(1),
                 "empty": In(1),
                 "zero": In(1),
                 "ending": Out(1),
@@ -108,7 +105,7 @@ class Dispatch(wiring.Component):
             ]
         with m.Else():
             m.d.comb += [
-                self.fault.valid.eq(present & ~legal & self.settled),
+                self.fault.valid.eq(present & ~legal & self.empty),
                 self.fault.code.eq(self.i.payload.error),
             ]
 

@@ -28,7 +28,7 @@ class Frontend(wiring.Component):
         See :class:`~.fetch_unit.FetchUnit`.
     load, weight, matmul, vector, store : streams
         To the units' queues, see :class:`~.dispatch.Dispatch`.
-    settled, empty, zero, finish, tag, dispatched, pc, fault
+    empty, zero, finish, tag, dispatched, pc, fault
         See :class:`~.dispatch.Dispatch`.
     """
 
@@ -41,7 +41,6 @@ class Frontend(wiring.Component):
                 "count": In(PC_BITS),
                 "request": Out(stream.Signature(BurstRequest(config))),
                 "data": In(BeatReturn(config)),
-                "settled": In(1),
                 "empty": In(1),
                 "zero": In(1),
                 "finish": Out(1),
@@ -72,7 +71,7 @@ class Frontend(wiring.Component):
             fetch.count.eq(self.count),
             fetch.stop.eq(dispatch.ending),
         ]
-        for name in ("settled", "empty", "zero"):
+        for name in ("empty", "zero"):
             m.d.comb += getattr(dispatch, name).eq(getattr(self, name))
         for name in ("finish", "tag", "dispatched", "pc"):
             m.d.comb += getattr(self, name).eq(getattr(dispatch, name))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -26,6 +26,8 @@ class Gate(wiring.Component):
     -----
     valid, wait, pc : In
         The queue's head: that there is one, its wait set and its program counter.
+    next_pc : In(PC_BITS)
+        Program counter of the next instruction to be dispatched.
     ready, done, busy, stall : In
         From the unit, see ``ports.UnitPort``.
     available : In(8)
@@ -39,9 +41,9 @@ class Gate(wiring.Component):
     active : Out(PC_BITS)
         Program counter of the oldest instruction started and not completed; while there is none, of
         the last one.
-    blocked : Out(1)
-        The unit does nothing now, and cannot start anything until a semaphore is posted or its
-        queue is filled.
+    oldest : Out(PC_BITS)
+        Program counter of the oldest instruction that the unit has not completed; where it has
+        none, `next_pc`. Never falls.
     """
 
     def __init__(self, *, overlap: int = 4):
@@ -53,6 +55,7 @@ class Gate(wiring.Component):
                 "valid": In(1),
                 "wait": In(8),
                 "pc": In(PC_BITS),
+                "next_pc": In(PC_BITS),
                 "ready": In(1),
                 "done": In(1),
                 "busy": In(1),
@@ -62,16 +65,13 @@ class Gate(wiring.Component):
                 "take": Out(8),
                 "cause": Out(len(Cause)),
                 "active": Out(PC_BITS),
-                "blocked": Out(1),
+                "oldest": Out(PC_BITS),
             }
         )
 
     def elaborate(self, platform):
         m = Module()
-        m.d.comb += [
-            self.go.eq(self.valid & ~(self.wait & ~self.available).any()),
-            self.blocked.eq(~self.busy & ~self.go),
-        ]
+        m.d.comb += self.go.eq(self.valid & ~(self.wait & ~self.available).any())
         with m.If(self.ready):
             m.d.comb += self.take.eq(self.wait)
 
@@ -99,4 +99,6 @@ class Gate(wiring.Component):
         for i, pc in enumerate(pcs):
             with m.If(self.busy & (completed == i)):
                 m.d.comb += self.active.eq(pc)
+        waiting = Mux(self.valid, self.pc, self.next_pc)
+        m.d.comb += self.oldest.eq(Mux(self.busy, self.active, waiting))
         return m

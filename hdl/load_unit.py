@@ -58,7 +58,7 @@ class LoadUnit(wiring.Component):
     act : Out(ActWrite(bus_bytes))
     wgt, par : Out(BeatWrite)
     fault : Out(Fault)
-        WINDOW; the row's bursts are not issued, and the unit stands still until reset.
+        WINDOW; stays, and no burst of that row or later is issued, until reset.
     """
 
     def __init__(self, config: Config):

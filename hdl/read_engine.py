@@ -9,6 +9,8 @@ from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .axi import AxiRead, constants
+from .fetch_unit import FETCH_BURST
+from .isa import INSTRUCTION_BYTES
 from .ports import PC_BITS, BeatReturn, BurstRequest, Fault
 from .registers import Error
 
@@ -46,7 +48,8 @@ class ReadEngine(wiring.Component):
     axi : Out(AxiRead)
         Bus master. Valid is sticky, the payload stable.
     error : Out(Fault)
-        READ_BUS and the request's `pc`, with every beat that came with SLVERR or DECERR.
+        READ_BUS with every beat that came with SLVERR or DECERR; `pc` is the request's, for FETCH
+        that of the beat's (first) instruction.
     kill : In(1)
         From this cycle on no request is accepted and no beat returned, nor an error reported,
         until `kill` is low and `idle` high. An ARVALID that is up stays until ARREADY. A pulse is
@@ -98,6 +101,8 @@ class ReadEngine(wiring.Component):
         beat_error = Signal()
         beat_data = Signal(config.bus_bits)
         closes = Signal()
+        index = Signal(range(FETCH_BURST * INSTRUCTION_BYTES // config.bus_bytes))
+        place = Signal(range(FETCH_BURST))
 
         m.d.comb += [
             # Credit that the LOAD burst would leave; its sign is quicker than a comparison.
@@ -142,9 +147,16 @@ class ReadEngine(wiring.Component):
         m.d.comb += [
             self.error.valid.eq(beat & beat_error & ~silent),
             self.error.code.eq(Error.READ_BUS),
-            self.error.pc.eq(head.pc),
+            self.error.pc.eq(head.pc | Mux(head.is_load, 0, place)),
             self.beats.eq(beat),
         ]
+
+        # FETCH's bursts start at multiples of FETCH_BURST, so the place in one can be or'ed in.
+        with m.If(closes):
+            m.d.sync += index.eq(0)
+        with m.Elif(beat):
+            m.d.sync += index.eq(index + 1)
+        m.d.comb += place.eq(index * config.bus_bytes // INSTRUCTION_BYTES)
 
         # What is open.
         m.d.sync += [

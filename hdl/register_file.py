@@ -86,7 +86,7 @@ class RegisterFile(wiring.Component):
             if register.access == "ro":
                 members[name.lower()] = In(register.bits)
                 continue
-            members[name.lower()] = Out(register.bits)
+            members[name.lower()] = Out(register.bits, init=register.init)
             if register.access == "w1c":
                 members[f"{name.lower()}_set"] = In(register.bits)
         super().__init__(members)

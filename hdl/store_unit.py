@@ -44,7 +44,7 @@ class StoreUnit(wiring.Component):
     write : Out(WritePort)
         Bursts and beats.
     fault : Out(Fault)
-        WINDOW; the row's bursts are not issued, and the unit stands still until reset.
+        WINDOW; stays, and no burst of that row or later is issued, until reset.
     """
 
     def __init__(self, config: Config):

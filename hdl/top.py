@@ -94,14 +94,17 @@ class Weft(wiring.Component):
             control.idle.eq(read.idle & write.idle),
             control.finish.eq(core.finish),
             control.tag.eq(core.tag),
-            control.next_pc.eq(core.pc),
+            core.oldest.eq(control.oldest),
             control.done.eq(core.done),
             control.events.eq(Cat(read.beats, write.beats, core.vector_read, core.dispatched)),
             self.irq.eq(control.irq),
             self.retire.eq(core.done & control.run.replicate(len(Unit))),
         ]
         for unit in Unit:
-            m.d.comb += control.causes[unit].eq(core.causes[unit])
+            m.d.comb += [
+                control.causes[unit].eq(core.causes[unit]),
+                control.pcs[unit].eq(core.pcs[unit]),
+            ]
         return m
 
     def _pin(self, m: Module, name: str, inner, member: wiring.Member):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from ..hdl.isa import Unit
-from ..hdl.registers import ERROR_DOC, Error
+from ..hdl.registers import ERRORS, Error
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,7 +68,7 @@ class Result:
         """This result, or a DeviceError that names the error and the instruction."""
         if self.error != Error.NONE:
             raise DeviceError(
-                f"the machine stopped with {self.error.name} ({ERROR_DOC[self.error]}) "
+                f"the machine stopped with {self.error.name} ({ERRORS[self.error].meaning}) "
                 f"at instruction {self.error_pc // 32}"
             )
         return self

@@ -22,7 +22,7 @@ from ..hdl.isa import (
     layout,
 )
 from ..hdl.numerics import PARAMETER_FIELDS
-from ..hdl.registers import ERROR_DOC, REGISTERS, Cause, Error
+from ..hdl.registers import ERRORS, REGISTERS, Cause
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -219,10 +219,15 @@ def registers_page() -> str:
         "the four of a unit sum to CYCLES.",
         _register_table(causes),
         "## Errors",
-        "The first error stops the machine: ERROR tells its code, ERROR_PC the instruction, and a "
-        "soft reset clears it.",
+        "The first error stops the machine: ERROR tells its code, ERROR_PC the byte offset of the "
+        "instruction concerned, and a soft reset clears both. What the machine does meanwhile is "
+        "in [architecture.md](architecture.md#faults).",
         _table(
-            ("Code", "Name", "Meaning"), ((int(e), e.name, ERROR_DOC[e]) for e in Error)
+            ("Code", "Name", "Meaning", "ERROR_PC", "What to do"),
+            (
+                (int(e), e.name, info.meaning, info.place, info.advice)
+                for e, info in ERRORS.items()
+            ),
         ),
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import cocotb
+from weft.hdl.fetch_unit import FETCH_BURST
+from weft.hdl.isa import INSTRUCTION_BYTES
 from weft.hdl.ports import BurstRequest
 from weft.hdl.read_engine import READ_BURSTS
 from weft.hdl.registers import Error
@@ -12,8 +14,9 @@ from weft.tb.memory_model import Channel, Response
 from tests.bench_dma import BASES, BUS, CONFIG, Memory, begin, contents
 
 SOURCES = ("fetch", "load")
-#: A burst to ask for: address and beats. Its pc is its place in the list, plus 100 for LOAD.
+#: A burst to ask for: address and beats. Its pc is PC of its source times its place in the list.
 Request = tuple[int, int]
+PC = {"fetch": FETCH_BURST, "load": 101}
 
 
 class Bench:
@@ -47,12 +50,12 @@ class Bench:
     async def step(self) -> None:
         dut, now = self.dut, self.cycles.now
         dut.kill.value = int(now in self.kill)
-        for i, source in enumerate(SOURCES):
+        for source in SOURCES:
             waiting = self.waiting[source]
             getattr(dut, f"{source}__valid").value = int(bool(waiting))
             if waiting:
                 addr, beats = waiting[0]
-                pc = len(self.accepted[source]) + 100 * i
+                pc = len(self.accepted[source]) * PC[source]
                 request = {"addr": addr, "len": beats - 1, "pc": pc}
                 getattr(dut, f"{source}__payload").value = pack(BurstRequest(CONFIG), request)
         await self.cycles.settle()
@@ -102,12 +105,16 @@ BEATS = sum(n for _, n in (*FETCHES, *LOADS))
 @cocotb.test()
 @cocotb.parametrize(number=range(BEATS), response=[Response.SLVERR, Response.DECERR])
 async def error_response(dut, number, response):
-    """One bad beat is reported once, in the cycle it is returned, with its burst's pc."""
+    """One bad beat is reported once, in the cycle it is returned, with its instruction's pc."""
     bench, data = await setup(dut, latency=2, read_fault=number, read_response=response)
     bench.waiting = {"fetch": list(FETCHES), "load": list(LOADS)}
     await bench.run(lambda: bench.cycles.now > 10 and bench.idle[-1])
-    owners = [("fetch", pc) for pc, (_, n) in enumerate(FETCHES) for _ in range(n)]
-    owners += [("load", 100 + pc) for pc, (_, n) in enumerate(LOADS) for _ in range(n)]
+    owners = [
+        ("fetch", PC["fetch"] * k + i * BUS // INSTRUCTION_BYTES)
+        for k, (_, n) in enumerate(FETCHES)
+        for i in range(n)
+    ]
+    owners += [("load", PC["load"] * k) for k, (_, n) in enumerate(LOADS) for _ in range(n)]
     source, pc = owners[number]
     when = bench.memory.on(Channel.R)[number][0] + 1
     assert bench.errors == [(when, Error.READ_BUS, pc)]

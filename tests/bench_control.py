@@ -19,7 +19,7 @@ CONFIG = PRESETS["default"]
 SOURCES = 3
 IRQ_DONE, IRQ_ERROR = 1, 2
 START, SOFT_RESET, LOCK = 1, 2, 4
-BUSY, DONE, ERROR, LOCKED_BIT = 1, 2, 4, 8
+BUSY, DONE, ERROR, LOCKED_BIT, OPEN = 1, 2, 4, 8, 16
 COUNTED = ("READ_BEATS", "WRITE_BEATS", "VECTORS", "INSTRUCTIONS")
 
 
@@ -37,8 +37,8 @@ class Bench:
         }
         inputs |= {f"bus__{name}": 1 for name in ("bready", "rready")}
         inputs |= dict.fromkeys(("idle",), 1)
-        inputs |= dict.fromkeys(("finish", "tag", "next_pc", "done", "events"), 0)
-        inputs |= {f"causes__{unit}": 0 for unit in Unit}
+        inputs |= dict.fromkeys(("finish", "tag", "done", "events"), 0)
+        inputs |= {f"{name}__{unit}": 0 for name in ("causes", "pcs") for unit in Unit}
         inputs |= {f"faults__{i}__valid": 0 for i in range(SOURCES)}
         return cls(dut, await restart(dut, **inputs))
 
@@ -142,6 +142,7 @@ async def every_address(dut):
         "VERSION": VERSION_VALUE,
         "CONFIG_LO": CONFIG.fingerprint & 0xFFFFFFFF,
         "CONFIG_HI": CONFIG.fingerprint >> 32,
+        "WATCHDOG": 0xFFFF_FFFF,
     }
     for address in range(0, 0x400, 4):
         value, response = await bench.fetch(address)
@@ -156,7 +157,7 @@ async def every_address(dut):
 async def read_write_registers(dut):
     bench = await Bench.new(dut)
     rng = random.Random(3)
-    expected = {name: 0 for name, register in REGISTERS.items() if register.access == "rw"}
+    expected = {name: r.init for name, r in REGISTERS.items() if r.access == "rw"}
     for _ in range(4):
         for name, old in expected.items():
             data, strobe = rng.getrandbits(32), rng.getrandbits(4)
@@ -293,7 +294,7 @@ async def fault_and_recovery(dut):
         await bench.cycles.edge()
         await bench.fault(0, code=Error.READ_BUS, pc=1)
         await bench.cycles.edge(30)
-        assert await bench.read("STATUS") == BUSY
+        assert await bench.read("STATUS") == BUSY | OPEN
         dut.idle.value = 1
         await bench.cycles.edge(2)
         assert await bench.sample("irq", "kill") == [1, 1]
@@ -312,7 +313,7 @@ async def fault_and_recovery(dut):
         dut.idle.value = 0
         await bench.write("CONTROL", SOFT_RESET)
         await bench.cycles.edge(20)
-        assert await bench.read("STATUS") == BUSY
+        assert await bench.read("STATUS") == BUSY | OPEN
         assert await bench.sample("reset", "kill") == [0, 1]
         await bench.cycles.edge()
         dut.idle.value = 1
@@ -345,26 +346,114 @@ async def soft_reset_of_a_run(dut):
 
 @cocotb.test()
 async def watchdog(dut):
+    """It names the oldest instruction, also where that changed in the very last cycle."""
     bench = await Bench.new(dut)
-    limit = 12
-    for done in (None, 1, 9, limit):
-        await bench.write("WATCHDOG", limit)
-        await bench.start()
-        dut.next_pc.value = 77
-        expected = (done or 0) + limit + 1
-        for cycle in range(expected + 1):
-            dut.done.value = 0b01000 if cycle == done else 0
-            run, kill = await bench.sample("run", "kill")
-            assert (run, kill) == (cycle >= 1, 0), cycle
-            await bench.cycles.edge()
-        assert await bench.sample("run", "kill") == [0, 1]
-        await bench.cycles.edge(SETTLE + 2)
-        assert await bench.read("ERROR") == Error.WATCHDOG
-        assert await bench.read("ERROR_PC") == 77 * 32
-        assert await bench.read("CYCLES") == expected
-        await bench.write("CONTROL", SOFT_RESET)
-        await bench.cycles.edge(SETTLE + 4)
+    rng = random.Random(5)
+    for limit in (1, 2, 12):
+        for done in (None, 1, 9, limit):
+            await bench.write("WATCHDOG", limit)
+            await bench.start()
+            expected = limit + 1 if done is None or done > limit else done + limit + 1
+            pcs = [rng.randrange(1, 50) for _ in Unit]
+            for cycle in range(expected + 1):
+                pcs = [pc + rng.randrange(3) for pc in pcs]
+                pcs[Unit.WEIGHT] = max(pcs[Unit.WEIGHT], pcs[Unit.MATMUL])
+                for unit in Unit:
+                    getattr(dut, f"pcs__{unit}").value = pcs[unit] if cycle else 0
+                dut.done.value = 0b01000 if cycle == done else 0
+                run, kill = await bench.sample("run", "kill")
+                assert (run, kill) == (cycle >= 1, 0), cycle
+                await bench.cycles.edge()
+            for unit in Unit:
+                getattr(dut, f"pcs__{unit}").value = 0
+            assert await bench.sample("run", "kill") == [0, 1]
+            await bench.cycles.edge(SETTLE + 2)
+            assert await bench.read("ERROR") == Error.WATCHDOG
+            assert await bench.read("ERROR_PC") == min(pcs) * 32
+            for unit in Unit:
+                assert await bench.read(f"{unit.name}_PC") == pcs[unit] * 32
+            assert await bench.read("CYCLES") == expected
+            await bench.write("CONTROL", SOFT_RESET)
+            await bench.cycles.edge(SETTLE + 4)
     await bench.write("WATCHDOG", 0)
     await bench.start()
     await bench.until(200)
     assert await bench.read("STATUS") == BUSY
+
+
+@cocotb.test()
+async def oldest(dut):
+    """The least program counter, three cycles later."""
+    bench = await Bench.new(dut)
+    rng = random.Random(6)
+    await bench.start()
+    await bench.until(1)
+    history = []
+    for _ in range(60):
+        pcs = [rng.getrandbits(24) for _ in Unit]
+        pcs[Unit.WEIGHT] = max(pcs[Unit.WEIGHT], pcs[Unit.MATMUL])
+        history.append(min(pcs))
+        for unit in Unit:
+            getattr(dut, f"pcs__{unit}").value = pcs[unit]
+        (got,) = await bench.sample("oldest")
+        if len(history) > 3:
+            assert got == history[-4]
+        await bench.cycles.edge()
+
+
+@cocotb.test()
+async def bus_that_does_not_answer(dut):
+    """WATCHDOG bounds the wait for the engines, after a fault and after SOFT_RESET."""
+    bench = await Bench.new(dut)
+    await bench.write("IRQ_ENABLE", IRQ_ERROR)
+    for limit in (1, 40):
+        await bench.write("WATCHDOG", limit + 1000)
+        await bench.start()
+        await bench.until(3)
+        dut.idle.value = 0
+        await bench.fault(2, code=Error.OPCODE, pc=9)
+        await bench.write("WATCHDOG", limit)
+        bench.cycles.restart()
+        while not (await bench.sample("irq"))[0]:
+            assert bench.cycles.now < SETTLE + limit + 2
+            await bench.cycles.edge()
+        await bench.cycles.edge()
+        assert await bench.read("STATUS") == ERROR | OPEN
+        assert await bench.read("ERROR") == Error.OPCODE
+        assert await bench.read("ERROR_PC") == 9 * 32
+        for answered in (False, False, True):
+            await bench.write("IRQ_STATUS", 3)
+            await bench.write("CONTROL", SOFT_RESET)
+            dut.idle.value = int(answered)
+            await bench.cycles.edge(SETTLE)
+            assert (await bench.sample("reset", "irq", "kill"))[1:] == [0, 1]
+            await bench.cycles.edge(limit + 2)
+            if not answered:
+                assert await bench.read("STATUS") == ERROR | OPEN
+                assert await bench.read("ERROR") == Error.BUS_STUCK
+                assert await bench.read("ERROR_PC") == 0
+                assert await bench.sample("irq", "kill", "reset") == [1, 1, 0]
+                await bench.cycles.edge()
+                await bench.write("CONTROL", START)
+                await bench.cycles.edge(3)
+                assert (await bench.sample("run"))[0] == 0
+                await bench.cycles.edge()
+        assert await bench.read("STATUS") == 0
+        assert await bench.sample("irq", "kill") == [0, 0]
+        await bench.cycles.edge()
+
+
+@cocotb.test()
+async def patience_without_watchdog(dut):
+    """WATCHDOG 0 waits for ever, and a WATCHDOG written meanwhile ends it."""
+    bench = await Bench.new(dut)
+    await bench.write("WATCHDOG", 0)
+    await bench.start()
+    await bench.until(3)
+    dut.idle.value = 0
+    await bench.fault(2, code=Error.OPCODE, pc=9)
+    await bench.cycles.edge(300)
+    assert await bench.read("STATUS") == BUSY | OPEN
+    await bench.write("WATCHDOG", 100)
+    await bench.cycles.edge(2)
+    assert await bench.read("STATUS") == ERROR | OPEN

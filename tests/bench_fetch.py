@@ -58,12 +58,11 @@ class World:
         self.delivers = pattern(self.stall)
         self.room = {unit: pattern(self.stall) for unit in Unit}
         self.empty = pattern(self.stall)
-        self.settled = pattern(self.stall)
 
 
 async def run(dut, code: bytes, world: World, *, zero: int = 1, extra: int = 12) -> Log:
     """START in cycle 0, so `start` in cycle 1; ends some cycles after finish or fault."""
-    cycles = await restart(dut, start=0, data__valid=0, zero=zero, empty=0, settled=0)
+    cycles = await restart(dut, start=0, data__valid=0, zero=zero, empty=0)
     dut.base.value = BASE
     dut.count.value = len(code) // INSTRUCTION_BYTES
     log = Log()
@@ -76,7 +75,6 @@ async def run(dut, code: bytes, world: World, *, zero: int = 1, extra: int = 12)
         dut.start.value = int(now == 1)
         dut.request__ready.value = world.accepts[now]
         dut.empty.value = world.empty[now]
-        dut.settled.value = world.settled[now]
         for unit in Unit:
             getattr(dut, f"{unit.name.lower()}__ready").value = world.room[unit][now]
         deliver = bool(beats) and beats[0][0] <= now and world.delivers[now]
@@ -238,13 +236,13 @@ async def no_end(dut):
 
 @cocotb.test()
 async def illegal_instruction_stays(dut):
-    """Nothing of it or after it is dispatched; the fault waits until the machine has settled."""
+    """Nothing of it or after it is dispatched; the fault waits until the machine is empty."""
     for at in (0, 3, 9):
         instructions = program(5, 20)
         code = bytearray(encode(instructions))
         code[at * INSTRUCTION_BYTES] &= 0xF0
         world = World(at)
-        world.settled = [int(cycle >= 150) for cycle in range(HORIZON)]
+        world.empty = [int(cycle >= 150) for cycle in range(HORIZON)]
         log = await run(dut, bytes(code), world)
         assert log.faults[0] == (150, {"code": Error.OPCODE, "pc": at})
         assert {payload["pc"] for _, _, payload in log.pushes} == set(range(at))

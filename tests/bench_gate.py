@@ -9,7 +9,7 @@ from weft.hdl.registers import Cause
 from .bench_common import restart
 
 OVERLAP = int(os.environ["WEFT_OVERLAP"])
-INPUTS = ("valid", "wait", "pc", "ready", "done", "busy", "stall", "available")
+INPUTS = ("valid", "wait", "pc", "next_pc", "ready", "done", "busy", "stall", "available")
 
 
 def cause(valid: int, go: int, ready: int, busy: int, stall: int) -> Cause:
@@ -38,7 +38,8 @@ async def random_unit(dut):
         busy = int(bool(running))
         done = int(busy and rng.random() < 0.3)
         stall = rng.getrandbits(1)
-        values = (valid, wait, pc, ready, done, busy, stall, available)
+        next_pc = pc + rng.randrange(1, 9)
+        values = (valid, wait, pc, next_pc, ready, done, busy, stall, available)
         for name, value in zip(INPUTS, values, strict=True):
             getattr(dut, name).value = value
         await cycles.settle()
@@ -47,8 +48,9 @@ async def random_unit(dut):
         assert int(dut.go.value) == go
         assert int(dut.take.value) == (wait if ready else 0)
         assert int(dut.cause.value) == 1 << expected
-        assert int(dut.blocked.value) == (not busy and not go)
         assert int(dut.active.value) == (running[0] if running else last)
+        oldest = running[0] if running else pc if valid else next_pc
+        assert int(dut.oldest.value) == oldest
         if done:
             last = running.pop(0)
         if ready:

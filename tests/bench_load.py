@@ -306,7 +306,9 @@ async def window(dut, case):
     good = [first, Move(3, {**fields, "rows": rows})] if rows else [first]
     filled = [Move(0, {"memory": 0, "local_pitch": 0, **m.fields}) for m in good]
     assert [w for _, w in bench.writes] == expected_writes(filled, data)
-    assert [(code, pc) for _, code, pc in bench.faults] == [(Error.WINDOW, 1)]
+    assert {(code, pc) for _, code, pc in bench.faults} == {(Error.WINDOW, 1)}
+    since, now = bench.faults[0][0], bench.faults[-1][0]
+    assert len(bench.faults) == now - since + 1, "the fault did not stay"
     assert len(bench.driver.done) == 1
     assert len(bench.memory.on(Channel.AR)) == len(load_bursts(good))
 
@@ -318,12 +320,39 @@ async def window_whole(dut):
     far = {"length": BUS, "offset": 0, "segment": 0, "rows": 200, "dram_pitch": FAR}
     sizes = (1 << 32) - 1
     bench, _ = await setup(dut, [Move(2, last), Move(2, far)], latency=1, sizes=sizes)
+    dut.segments__base.value = 0
     bench.memory.map()
     await bench.run()
     assert not bench.faults
     want = [last["offset"], *(i * FAR for i in range(200))]
-    mask = (1 << CONFIG.addr_bits) - 1
-    assert [a for _, a in bench.memory.on(Channel.AR)] == [(BASES[0] + o) & mask for o in want]
+    assert [a for _, a in bench.memory.on(Channel.AR)] == want
     # Nothing is mapped.
     pcs = [0] + [1] * 200
     assert [(code, pc) for _, code, pc in bench.errors] == [(Error.READ_BUS, pc) for pc in pcs]
+
+
+TOP = 1 << CONFIG.addr_bits
+#: Fields in the segment that ends with the address space, and the bytes below that end of the
+#: bursts that are issued.
+BEYOND = (
+    ({"offset": -2 * BUS, "length": 2 * BUS, "rows": 2, "dram_pitch": 0}, (2 * BUS, 2 * BUS)),
+    ({"offset": -2 * BUS, "length": 2 * BUS, "rows": 2, "dram_pitch": 4096}, (2 * BUS,)),
+    ({"offset": -2 * BUS, "length": 2 * BUS + 1, "rows": 1}, (2 * BUS,)),
+    ({"offset": 0, "length": 1, "rows": 1}, ()),
+    ({"offset": 64 * BUS, "length": 1, "rows": 1}, ()),
+)
+
+
+@cocotb.test()
+@cocotb.parametrize(case=range(len(BEYOND)))
+async def address_space(dut, case):
+    """A segment may be larger than what lies above its base; addresses do not wrap around."""
+    fields, issued = BEYOND[case]
+    offset = TOP - BASES[3] + fields["offset"]
+    move = Move(2, {**fields, "offset": offset, "segment": 3})
+    bench, _ = await setup(dut, [move], latency=1, sizes=((1 << 32) - 1) << 96)
+    await bench.run(lambda: bench.cycles.now == 60)
+    assert [a for _, a in bench.memory.on(Channel.AR)] == [TOP - below for below in issued]
+    legal = case == 0
+    assert {(code, pc) for _, code, pc in bench.faults} == (set() if legal else {(Error.WINDOW, 0)})
+    assert len(bench.driver.done) == legal

@@ -275,7 +275,7 @@ def test_watchdog(tiny):
     tiny.watchdog = 300
     result = tiny.run(gemm.job(*program))
     tiny.watchdog = 0
-    assert (result.error, result.error_pc) == (Error.WATCHDOG, 32)
+    assert (result.error, result.error_pc) == (Error.WATCHDOG, 0)
     assert result.counters["CYCLES"] == 301
     check_product(gemm, tiny.run(gemm.job()))
 
