@@ -27,8 +27,9 @@ struct Options {
     uint64_t read_response;    // with this response
     uint64_t write_fault;      // number of the write burst that fails
     uint64_t write_response;
-    uint64_t read_beats;       // read beats answered before the memory falls silent
-    uint64_t write_bursts;     // write bursts answered before the memory falls silent
+    uint64_t stop;             // channel that falls silent
+    uint64_t after;            // so many of its handshakes after the origin
+    uint64_t pause;            // for so many cycles
     uint64_t log_traffic;      // keep every handshake
 };
 
@@ -80,9 +81,10 @@ public:
     bool rvalid = false, rlast = false, bvalid = false;
     unsigned rresp = OKAY, bresp = OKAY;
     bool moved = false;  // there was a handshake in the cycle last sampled
+    int64_t written = -1;  // when the latest write beat with strobes was first offered
     uint8_t rdata[BYTES] = {};
 
-    Options options{1, 0, NEVER, 0, NEVER, 0, NEVER, NEVER, 0};
+    Options options{1, 0, NEVER, 0, NEVER, 0, NEVER, 0, NEVER, 0};
     std::vector<Event> traffic;
     std::string violation;  // first breach of the protocol by the master
 
@@ -104,24 +106,25 @@ public:
     // Cycle numbers in the log, stalls and fault numbers count from `cycle`.
     void origin(uint64_t cycle) {
         m_origin = cycle;
-        m_read_beats = m_write_bursts = 0;
+        for (uint64_t& count : m_count) count = 0;
+        m_stopped = NEVER;
+        written = -1;
         traffic.clear();
     }
 
     void drive(uint64_t t) {
         unsigned stalled = options.stall_seed ? stalls(t - m_origin) : 0;
+        stalled |= silence(t);
         arready = !(stalled >> AR & 1);
         awready = !(stalled >> AW & 1);
         wready = !(stalled >> W & 1);
-        if (!rvalid && !(stalled >> R & 1) && !m_reads.empty() && m_reads.front().due <= t
-            && m_read_beats < options.read_beats) {
+        if (!rvalid && !(stalled >> R & 1) && !m_reads.empty() && m_reads.front().due <= t) {
             present_read();
         }
-        if (!bvalid && !(stalled >> B & 1) && !m_responses.empty() && m_responses.front().due <= t
-            && m_write_bursts < options.write_bursts) {
+        if (!bvalid && !(stalled >> B & 1) && !m_responses.empty() && m_responses.front().due <= t) {
             bvalid = true;
             bresp = m_responses.front().resp;
-            if (m_write_bursts == options.write_fault) bresp = options.write_response;
+            if (m_count[B] == options.write_fault) bresp = options.write_response;
         }
     }
 
@@ -133,7 +136,6 @@ public:
             std::memcpy(&value, rdata, sizeof value);
             log(t, R, value);
             rvalid = false;
-            ++m_read_beats;
             Read& read = m_reads.front();
             read.addr += BYTES;
             if (--read.beats == 0) m_reads.pop_front();
@@ -141,7 +143,6 @@ public:
         if (bvalid && master.bready) {
             log(t, B, bresp);
             bvalid = false;
-            ++m_write_bursts;
             m_responses.pop_front();
         }
         if (master.arvalid || m_held_ar) {
@@ -160,6 +161,7 @@ public:
                 m_writes.push_back({master.aw.addr, master.aw.len + 1, OKAY});
             }
         }
+        if (!m_held_w) m_offered = t - m_origin;
         if (master.wvalid || m_held_w) {
             hold("W", t, m_held_w, m_old_w, master.wvalid, wready, master.w);
             if (master.wvalid && wready) {
@@ -167,6 +169,7 @@ public:
                 std::memcpy(&value, master.w.data, sizeof value);
                 log(t, W, value);
                 m_beats.push_back(master.w);
+                if (master.w.strobe) written = m_offered;
             }
         }
         while (!m_beats.empty() && !m_writes.empty()) write(t, due);
@@ -198,7 +201,8 @@ private:
     std::deque<Write> m_writes;
     std::deque<Beat<BYTES>> m_beats;
     std::deque<Answer> m_responses;
-    uint64_t m_origin = 0, m_read_beats = 0, m_write_bursts = 0;
+    uint64_t m_origin = 0, m_count[CHANNELS] = {}, m_stopped = NEVER;
+    int64_t m_offered = 0;
     bool m_held_ar = false, m_held_aw = false, m_held_w = false;
     Address m_old_ar{}, m_old_aw{};
     Beat<BYTES> m_old_w{};
@@ -213,6 +217,13 @@ private:
             out |= unsigned((draw >> (8 * c) & 255) < rates[rate >> (8 * c) & 3]) << c;
         }
         return out;
+    }
+
+    // The channel that falls silent, as a bit, while it is.
+    unsigned silence(uint64_t t) {
+        if (options.stop >= CHANNELS || m_count[options.stop] < options.after) return 0;
+        if (m_stopped == NEVER) m_stopped = t;
+        return unsigned(t - m_stopped < options.pause) << options.stop;
     }
 
     uint8_t* find(uint64_t addr) const {
@@ -230,7 +241,7 @@ private:
         rvalid = true;
         rlast = read.beats == 1;
         rresp = from ? OKAY : DECERR;
-        if (m_read_beats == options.read_fault) rresp = options.read_response;
+        if (m_count[R] == options.read_fault) rresp = options.read_response;
         if (from) {
             std::memcpy(rdata, from, BYTES);
         } else {
@@ -284,6 +295,7 @@ private:
 
     void log(uint64_t t, Channel channel, uint64_t value) {
         moved = true;
+        ++m_count[channel];
         if (options.log_traffic) traffic.push_back({t - m_origin, uint64_t(channel), value});
     }
 };

@@ -64,7 +64,7 @@ class _Event(ctypes.Structure):
 
 _OPTION_NAMES = (
     *("latency", "stall_seed", "read_fault", "read_response", "write_fault"),
-    *("write_response", "read_beats", "write_bursts", "log_traffic"),
+    *("write_response", "stop", "after", "pause", "log_traffic"),
 )
 
 
@@ -248,6 +248,11 @@ class FastMachine:
         """Cycles since START."""
         return self._lib.weft_cycle(self._machine)
 
+    @property
+    def written(self) -> int:
+        """Cycle since START in which the latest write beat with strobes was offered; -1: none."""
+        return self._lib.weft_written(self._machine)
+
     def retired(self) -> np.ndarray:
         """(cycle since START, unit) of each completed instruction."""
         return self._events(self._lib.weft_retired)[:, :2].astype(np.int64)
@@ -296,6 +301,7 @@ def _load(library: Path) -> ctypes.CDLL:
         "weft_run": (ctypes.c_int, machine, u64, u64),
         "weft_idle": (None, machine, u64),
         "weft_cycle": (u64, machine),
+        "weft_written": (ctypes.c_int64, machine),
         "weft_violation": (ctypes.c_char_p, machine),
         "weft_retired": (u64, machine, events),
         "weft_traffic": (u64, machine, events),

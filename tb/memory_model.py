@@ -43,8 +43,9 @@ class Options:
         The number of the read beat since START that is answered with that response instead.
     write_fault, write_response
         The number of the write burst since START that is answered with that response instead.
-    read_beats, write_bursts
-        Read beats and write bursts answered before the memory falls silent.
+    stop, after, pause
+        Channel that falls silent (no ready, or no valid) after so many of its handshakes since
+        START, and for how many cycles.
     log_traffic
         Keep every handshake.
     """
@@ -55,8 +56,9 @@ class Options:
     read_response: int = Response.SLVERR
     write_fault: int = NEVER
     write_response: int = Response.SLVERR
-    read_beats: int = NEVER
-    write_bursts: int = NEVER
+    stop: int = NEVER
+    after: int = 0
+    pause: int = NEVER
     log_traffic: bool = False
 
 
@@ -125,6 +127,8 @@ class AxiMemoryModel:
         the address, the low 64 bits of the data, or the write response.
     moved
         Cycle of the latest handshake.
+    written
+        Cycle since origin in which the latest write beat with strobes was first offered; -1 before.
     """
 
     def __init__(self, bus_bytes: int, options: Options | None = None):
@@ -133,6 +137,7 @@ class AxiMemoryModel:
         self.regions: list[tuple[int, bytearray]] = []
         self.traffic: list[tuple[int, int, int]] = []
         self.moved = -1
+        self.written = -1
         self.arready = self.awready = self.wready = 1
         self.rvalid = self.bvalid = 0
         self.rdata = self.rresp = self.rlast = self.bresp = 0
@@ -141,24 +146,29 @@ class AxiMemoryModel:
         self._beats: deque[Beat] = deque()
         self._responses: deque[tuple[int, int]] = deque()  # due, response
         self._held: dict[Channel, Address | Beat] = {}
-        self._read_beats = self._write_bursts = 0
-        self._origin = 0
+        self._count = [0] * len(Channel)
+        self._origin = self._offered = 0
+        self._stopped: int | None = None
 
     def origin(self, cycle: int) -> None:
         """Log, stalls and numbers of faults count from `cycle`."""
         self._origin = cycle
-        self._read_beats = self._write_bursts = 0
+        self._count = [0] * len(Channel)
+        self._stopped = None
+        self.written = -1
         self.traffic.clear()
 
     @property
     def idle(self) -> bool:
         """Nothing will change on the slave's outputs until the master asserts a valid."""
-        return not (self._reads or self._writes or self._beats or self._responses or self._held)
+        busy = self._reads or self._writes or self._beats or self._responses or self._held
+        return not busy and self.options.stop == NEVER
 
     def drive(self, t: int) -> None:
         """Decide the outputs of cycle t."""
         options = self.options
         stalled = self._stalls(t - self._origin) if options.stall_seed else 0
+        stalled |= self._silence(t)
         self.arready = ~stalled >> Channel.AR & 1
         self.awready = ~stalled >> Channel.AW & 1
         self.wready = ~stalled >> Channel.W & 1
@@ -167,7 +177,6 @@ class AxiMemoryModel:
             and not stalled >> Channel.R & 1
             and self._reads
             and self._reads[0][2] <= t
-            and self._read_beats < options.read_beats
         ):
             self._present_read()
         if (
@@ -175,10 +184,9 @@ class AxiMemoryModel:
             and not stalled >> Channel.B & 1
             and self._responses
             and self._responses[0][0] <= t
-            and self._write_bursts < options.write_bursts
         ):
             self.bvalid = 1
-            failing = self._write_bursts == options.write_fault
+            failing = self._count[Channel.B] == options.write_fault
             self.bresp = int(options.write_response if failing else self._responses[0][1])
 
     def sample(self, t: int, master: Master) -> None:
@@ -187,7 +195,6 @@ class AxiMemoryModel:
         if self.rvalid and master.rready:
             self._log(t, Channel.R, self.rdata & _MASK)
             self.rvalid = 0
-            self._read_beats += 1
             read = self._reads[0]
             read[0] += self.bytes
             read[1] -= 1
@@ -196,7 +203,6 @@ class AxiMemoryModel:
         if self.bvalid and master.bready:
             self._log(t, Channel.B, self.bresp)
             self.bvalid = 0
-            self._write_bursts += 1
             self._responses.popleft()
         ar = self._taken(Channel.AR, t, master.ar, self.arready)
         if ar is not None:
@@ -208,8 +214,12 @@ class AxiMemoryModel:
             self._check(Channel.AW, t, aw)
             self._log(t, Channel.AW, aw.addr)
             self._writes.append([aw.addr, aw.len + 1, Response.OKAY])
+        if Channel.W not in self._held:
+            self._offered = t - self._origin
         w = self._taken(Channel.W, t, master.w, self.wready)
         if w is not None:
+            if w.strobe:
+                self.written = self._offered
             self._log(t, Channel.W, w.data & _MASK)
             self._beats.append(w)
         while self._beats and self._writes:
@@ -225,6 +235,15 @@ class AxiMemoryModel:
             out |= ((draw >> (8 * c) & 255) < _STALL_RATES[rate >> (8 * c) & 3]) << c
         return out
 
+    def _silence(self, t: int) -> int:
+        """The channel that falls silent, as a bit, while it is."""
+        stop = self.options.stop
+        if stop == NEVER or self._count[stop] < self.options.after:
+            return 0
+        if self._stopped is None:
+            self._stopped = t
+        return (t - self._stopped < self.options.pause) << stop
+
     def _find(self, addr: int) -> tuple[bytearray, int] | None:
         for base, contents in self.regions:
             if 0 <= addr - base <= len(contents) - self.bytes:
@@ -237,7 +256,7 @@ class AxiMemoryModel:
         self.rvalid = 1
         self.rlast = int(beats == 1)
         self.rresp = Response.OKAY if found else Response.DECERR
-        if self._read_beats == self.options.read_fault:
+        if self._count[Channel.R] == self.options.read_fault:
             self.rresp = self.options.read_response
         self.rdata = 0
         if found:
@@ -293,5 +312,6 @@ class AxiMemoryModel:
 
     def _log(self, t: int, channel: Channel, value: int) -> None:
         self.moved = t
+        self._count[channel] += 1
         if self.options.log_traffic:
             self.traffic.append((t - self._origin, int(channel), int(value)))

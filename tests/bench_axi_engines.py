@@ -136,7 +136,7 @@ async def exclusive_okay(dut):
 @cocotb.test()
 async def credit(dut):
     """LOAD may fill `read_beats` to the last beat; FETCH is not counted out by it."""
-    bench, _ = await setup(dut, latency=1, read_beats=0)
+    bench, _ = await setup(dut, latency=1, stop=Channel.R)
     most = CONFIG.burst_beats
     whole = CONFIG.read_beats // most - 1
     rest = [most - 3, 2]
@@ -155,7 +155,7 @@ async def credit(dut):
 @cocotb.test()
 async def last_beat_of_credit(dut):
     """One beat fits where one is left."""
-    bench, _ = await setup(dut, latency=1, read_beats=0)
+    bench, _ = await setup(dut, latency=1, stop=Channel.R)
     most = CONFIG.burst_beats
     whole = CONFIG.read_beats // most - 1
     bench.waiting["load"] = [(BASES[0], most)] * whole + [(BASES[0], most - 1), (BASES[0], 1)]
@@ -166,7 +166,7 @@ async def last_beat_of_credit(dut):
 @cocotb.test()
 async def open_bursts(dut):
     """No more than READ_BURSTS bursts are open, whoever asks."""
-    bench, _ = await setup(dut, latency=1, read_beats=0)
+    bench, _ = await setup(dut, latency=1, stop=Channel.R)
     bench.waiting = {
         "fetch": [(BASES[0], 1)] * 5,
         "load": [(BASES[0], 1)] * READ_BURSTS,

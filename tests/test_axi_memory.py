@@ -5,6 +5,8 @@ That the C++ twin and the cocotb agent behave the same is tested in test_devices
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from weft.hdl.axi import Response
 from weft.tb.memory_model import (
@@ -106,12 +108,47 @@ def test_addresses_without_memory_answer_decerr():
 
 def test_faults_and_silence_hit_the_numbered_beats():
     stimulus = {t: Master(ar=burst(beats=4)) for t in (0, 1)}
-    options = Options(latency=1, read_fault=5, read_response=Response.DECERR, read_beats=7)
-    _, seen = run(options, stimulus, 30)
+    options = Options(latency=1, read_fault=5, read_response=Response.DECERR, stop=Channel.R)
+    _, seen = run(replace(options, after=7), stimulus, 30)
     assert [response for _, _, response, _ in seen] == [0, 0, 0, 0, 0, 3, 0]
+    _, seen = run(replace(options, after=7, pause=10), stimulus, 30)
+    assert [t for t, *_ in seen] == [*range(1, 8), 18]
     stimulus = {t: Master(aw=burst(), w=Beat(0, 1, 1)) for t in range(3)}
-    _, seen = run(Options(latency=1, write_fault=1, write_bursts=2), stimulus, 30)
+    options = Options(latency=1, write_fault=1, stop=Channel.B, after=2)
+    _, seen = run(options, stimulus, 30)
     assert [response for _, _, response, _ in seen] == [0, 2]
+
+
+@pytest.mark.parametrize("channel", [Channel.AR, Channel.AW, Channel.W])
+@pytest.mark.parametrize("after", [0, 2])
+def test_a_silent_channel_is_not_ready(channel, after):
+    model = AxiMemoryModel(BYTES, Options(stop=channel, after=after, pause=5, log_traffic=True))
+    model.regions = [(BASE, bytearray(4096))]
+    for t in range(20):
+        model.drive(t)
+        ready = (model.arready, None, model.awready, model.wready)
+        silent = after <= t < after + 5
+        assert ready[channel] == (not silent)
+        assert sum(r is not None and not r for r in ready) == silent
+        model.sample(t, Master(ar=burst(), aw=burst(), w=Beat(1, 1, 1), rready=1, bready=1))
+    assert [t for t, c, _ in model.traffic if c == channel] == [
+        *range(after),
+        *range(after + 5, 20),
+    ]
+
+
+def test_knows_when_the_last_effective_beat_was_offered():
+    model = AxiMemoryModel(BYTES, Options(stop=Channel.W, after=1, pause=4))
+    seen = []
+    beats = [Beat(1, 1, 1), Beat(2, 2, 1), Beat(3, 0, 1)]
+    for t in range(10):
+        model.drive(t)
+        w = beats[0] if beats and t else None
+        model.sample(t, Master(aw=burst() if t < 3 else None, w=w))
+        if w and model.wready:
+            beats.pop(0)
+        seen.append(model.written)
+    assert seen == [-1, 1, 1, 1, 1, 1, 2, 2, 2, 2]
 
 
 def test_stalls_touch_every_channel_at_every_rate():

@@ -13,7 +13,7 @@ from weft.hdl.registers import Error
 from weft.host.device import DeviceError, Job
 from weft.tb.devices import IcarusDevice, VerilatorDevice
 from weft.tb.fast import without_initial_values
-from weft.tb.memory_model import Options
+from weft.tb.memory_model import Channel, Options
 
 from .conftest import copy_engine
 
@@ -96,13 +96,30 @@ def test_reports_bus_errors(open_copy, small, memory, error):
         device.run(copy_job(small, 30)).require()
 
 
-@pytest.mark.parametrize("memory", [Options(read_beats=11), Options(write_bursts=1)])
+@pytest.mark.parametrize(
+    "memory", [Options(stop=Channel.R, after=11), Options(stop=Channel.B, after=1)]
+)
 def test_gives_up_when_responses_are_withheld(open_copy, small, memory):
     device = open_copy(memory=memory)
     with pytest.raises(DeviceError, match="did not end"):
         device.run(copy_job(small, 30))
     device.memory = Options()
     assert device.run(copy_job(small, 30)).require().counters["READ_BEATS"] == 30
+
+
+@pytest.mark.parametrize("channel", list(Channel))
+def test_all_devices_fall_silent_alike(channel, small):
+    job = copy_job(small, 100)
+    memory = Options(stop=channel, after=3, pause=50, log_traffic=True)
+    seen = []
+    for device_class in (*DEVICES.values(), CocotbVerilatorDevice):
+        device = device_class(small, memory=memory, latency=9, verilog=copy_engine(small))
+        assert device.run(job).require().segments[2] == job.segments[0]
+        seen.append(device.traffic)
+        device.close()
+    times = seen[0][seen[0][:, 1] == channel, 0]
+    assert times[3] - times[2] > 50
+    assert all(np.array_equal(seen[0], other) for other in seen[1:])
 
 
 def test_gives_up_at_the_cycle_limit(open_copy, small):
