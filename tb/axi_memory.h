@@ -87,10 +87,20 @@ public:
     Options options{1, 0, NEVER, 0, NEVER, 0, NEVER, 0, NEVER, 0};
     std::vector<Event> traffic;
     std::string violation;  // first breach of the protocol by the master
+    std::string escape;     // first burst outside the windows
+
+    // A range that bursts must lie in, rounded up to beats; without any, they may go anywhere.
+    void window(uint64_t base, uint64_t size, bool writable) {
+        m_windows.push_back({base, (size + BYTES - 1) / BYTES * BYTES, writable});
+    }
 
     void map(uint64_t base, uint8_t* data, uint64_t size) { m_regions.push_back({base, data, size}); }
 
-    void unmap() { m_regions.clear(); }
+    void unmap() {
+        m_regions.clear();
+        m_windows.clear();
+        escape.clear();
+    }
 
     // Forget everything under way; the master must be reset as well.
     void clear() {
@@ -149,6 +159,7 @@ public:
             hold("AR", t, m_held_ar, m_old_ar, master.arvalid, arready, master.ar);
             if (master.arvalid && arready) {
                 check("AR", t, master.ar);
+                confine("AR", t, master.ar, false);
                 log(t, AR, master.ar.addr);
                 m_reads.push_back({master.ar.addr, master.ar.len + 1, due});
             }
@@ -157,6 +168,7 @@ public:
             hold("AW", t, m_held_aw, m_old_aw, master.awvalid, awready, master.aw);
             if (master.awvalid && awready) {
                 check("AW", t, master.aw);
+                confine("AW", t, master.aw, true);
                 log(t, AW, master.aw.addr);
                 m_writes.push_back({master.aw.addr, master.aw.len + 1, OKAY});
             }
@@ -181,6 +193,10 @@ private:
         uint8_t* data;
         uint64_t size;
     };
+    struct Window {
+        uint64_t base, size;
+        bool writable;
+    };
     struct Read {
         uint64_t addr;
         unsigned beats;
@@ -197,6 +213,7 @@ private:
     };
 
     std::vector<Region> m_regions;
+    std::vector<Window> m_windows;
     std::deque<Read> m_reads;
     std::deque<Write> m_writes;
     std::deque<Beat<BYTES>> m_beats;
@@ -286,6 +303,17 @@ private:
         if (a.addr / 4096 != (a.addr + bytes - 1) / 4096) {
             fail(name, t, "the burst crosses a 4 KiB boundary");
         }
+    }
+
+    void confine(const char* name, uint64_t t, const Address& a, bool write) {
+        const uint64_t bytes = uint64_t(a.len + 1) * BYTES;
+        for (const Window& window : m_windows) {
+            const uint64_t offset = a.addr - window.base;
+            if (offset < window.size && bytes <= window.size - offset && window.writable >= write) return;
+        }
+        if (m_windows.empty() || !escape.empty()) return;
+        escape = std::string(name) + ", cycle " + std::to_string(int64_t(t - m_origin)) + ": " +
+                 std::to_string(bytes) + " bytes from " + std::to_string(a.addr);
     }
 
     void fail(const char* name, uint64_t t, const char* what) {

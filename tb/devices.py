@@ -30,6 +30,7 @@ from .session import (
     SOFT_RESET,
     START,
     STATE,
+    await_rest,
     check_identity,
     prepare,
     restless,
@@ -132,7 +133,7 @@ class VerilatorDevice(_Simulated):
         super().__init__(config, **options)
         if random_state:
             self._verilog = fast.without_initial_values(self._verilog)
-        told = {} if progress is None else {"progress": progress}
+        told: dict[str, Any] = {} if progress is None else {"progress": progress}
         library = fast.build(self._verilog, config.bus_bytes, trace=self._trace is not None, **told)
         self._machine = fast.FastMachine(
             library, self.memory, trace=self._trace, random_state=random_state
@@ -164,7 +165,7 @@ class VerilatorDevice(_Simulated):
         for name, value in session.setup:
             machine.write(REGISTERS[name].address, value)
         machine.write(control, START, start=True)
-        ended = machine.run(self.limit, self.patience)
+        ended = await_rest(machine, self.limit, self.patience)
         machine.flush()
         if not ended:
             raise silent(self.limit)

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -50,8 +51,24 @@ _INITIAL_VALUE = re.compile(
     re.MULTILINE,
 )
 
+#: What a clocked process assigns; declarations of variables, up to their initial value.
+_ASSIGNED = re.compile(r"^\s+(\\\S+ |\w+)(?:\s*\[[^\]]*\])*\s*<=", re.MULTILINE)
+_DECLARED = re.compile(
+    r"^(\s*reg\s+(?:\[\d+:\d+\]\s*)?(\\\S+ |\w+)(?:\s*\[\d+:\d+\])?)(\s*[=;])", re.MULTILINE
+)
+
 #: Cycles that the machine may take to answer on AXI-Lite.
 REGISTER_LIMIT = 1000
+
+
+@dataclass(frozen=True)
+class Element:
+    """A register (of one word) or a memory of the machine."""
+
+    index: int
+    name: str
+    bits: int
+    words: int
 
 
 class _Event(ctypes.Structure):
@@ -81,6 +98,7 @@ def build(
     bus_bytes: int,
     *,
     trace: bool = False,
+    state: bool = False,
     progress: Callable[[str], None] = _say,
 ) -> Path:
     """The shared library for a machine's Verilog, from the cache or built now.
@@ -93,6 +111,8 @@ def build(
         Bytes of its AXI data bus.
     trace
         With FST tracing, which is slower.
+    state
+        With :meth:`FastMachine.elements` and :meth:`FastMachine.flip`; see :func:`public_state`.
     progress
         Told when a build starts and ends.
 
@@ -105,7 +125,9 @@ def build(
     """
     tool = tools.find_verilator()
     here = Path(__file__).parent
-    compiler = [*COMPILER_FLAGS, f"-DWEFT_BUS_BYTES={bus_bytes}"]
+    compiler = [*COMPILER_FLAGS, f"-DWEFT_BUS_BYTES={bus_bytes}", f"-DWEFT_STATE={int(state)}"]
+    if state:
+        verilog = public_state(verilog)
     flags = [*VERILATOR_FLAGS, *(["--trace-fst"] if trace else [])]
     flags += ["-CFLAGS", " ".join(compiler), "-LDFLAGS", " ".join(LINKER_FLAGS)]
     texts = [(here / name).read_text() for name in SOURCES]
@@ -154,6 +176,25 @@ def without_initial_values(verilog: str) -> str:
     """
     # The blank ends an escaped identifier.
     return _INITIAL_VALUE.sub(r"\1 ;", verilog)
+
+
+def public_state(verilog: str) -> str:
+    """The Verilog with every register and memory marked as accessible from C++."""
+    registers: set[str] = set()
+    out = []
+    for module in re.split(r"^(?=module )", verilog, flags=re.MULTILINE):
+        registers = set(_ASSIGNED.findall(module)) - {"weft_began"}
+        out.append(
+            _DECLARED.sub(
+                lambda found, registers=registers: (
+                    f"{found[1]} /*verilator public_flat_rw*/{found[3]}"
+                    if found[2] in registers
+                    else found[0]
+                ),
+                module,
+            )
+        )
+    return "".join(out)
 
 
 class FastMachine:
@@ -210,6 +251,38 @@ class FastMachine:
             self._mapped.append(buffer)
             self._lib.weft_map(self._machine, base, buffer, len(contents))
 
+    def window(self, base: int, size: int, *, writable: bool) -> None:
+        """Expect bursts in this range of addresses (rounded up to beats) and others like it.
+
+        To be called after :meth:`map`, which forgets all windows.
+        """
+        self._lib.weft_window(self._machine, base, size, writable)
+
+    @property
+    def escape(self) -> str:
+        """The first burst outside all windows, as text; empty if there was none."""
+        return self._lib.weft_escape(self._machine).decode()
+
+    @property
+    def violation(self) -> str:
+        """The first breach of the bus protocol, as text; empty if there was none."""
+        return self._lib.weft_violation(self._machine).decode()
+
+    def elements(self) -> list[Element]:
+        """Registers and memories of the machine, sorted by name."""
+        out = []
+        bits, words = ctypes.c_uint64(), ctypes.c_uint64()
+        for index in range(self._lib.weft_state(self._machine)):
+            name = self._lib.weft_element(
+                self._machine, index, ctypes.byref(bits), ctypes.byref(words)
+            )
+            out.append(Element(index, name.decode(), bits.value, words.value))
+        return out
+
+    def flip(self, at: int, element: Element, word: int, bit: int) -> None:
+        """Invert a bit of the state at the beginning of cycle `at` of the next run."""
+        self._lib.weft_flip(self._machine, at, element.index, word, bit)
+
     def write(self, address: int, value: int, *, start: bool = False) -> None:
         """Write a register; with `start`, cycle 0 is the one after its handshake."""
         response = self._lib.weft_write(
@@ -227,13 +300,14 @@ class FastMachine:
             raise DeviceError(f"the machine {what} when register 0x{address:03x} is read")
         return value
 
-    def run(self, limit: int, patience: int = NEVER) -> bool:
+    def run(self, limit: int, patience: int = NEVER, *, strict: bool = True) -> bool:
         """Run until the interrupt.
 
         False if it did not come within `limit` cycles, or if nothing happened for `patience`: no
-        handshake on the memory bus, no completed instruction.
+        handshake on the memory bus, no completed instruction. If `strict`, a breach of the bus
+        protocol raises DeviceError; it is in `violation` in any case.
         """
-        done = self._lib.weft_run(self._machine, limit, patience)
+        done = self._lib.weft_run(self._machine, limit, patience, strict)
         if done < 0:
             text = self._lib.weft_violation(self._machine).decode()
             raise DeviceError(f"the machine broke the AXI protocol: {text}")
@@ -296,9 +370,14 @@ def _load(library: Path) -> ctypes.CDLL:
         "weft_reset": (None, machine, ctypes.c_uint),
         "weft_unmap": (None, machine),
         "weft_map": (None, machine, u64, ctypes.c_void_p, u64),
+        "weft_window": (None, machine, u64, u64, ctypes.c_int),
+        "weft_escape": (ctypes.c_char_p, machine),
+        "weft_state": (u64, machine),
+        "weft_element": (ctypes.c_char_p, machine, u64, ctypes.POINTER(u64), ctypes.POINTER(u64)),
+        "weft_flip": (None, machine, u64, u64, u64, u64),
         "weft_write": (ctypes.c_int, machine, u32, u32, u64, ctypes.c_int),
         "weft_read": (ctypes.c_int64, machine, u32, u64),
-        "weft_run": (ctypes.c_int, machine, u64, u64),
+        "weft_run": (ctypes.c_int, machine, u64, u64, ctypes.c_int),
         "weft_idle": (None, machine, u64),
         "weft_cycle": (u64, machine),
         "weft_written": (ctypes.c_int64, machine),

@@ -8,6 +8,9 @@
 #if VM_TRACE
 #include "verilated_fst_c.h"
 #endif
+#if WEFT_STATE
+#include "verilated_syms.h"
+#endif
 
 #include <memory>
 
@@ -25,6 +28,13 @@ void get(const Pin& pin, uint8_t* bytes) {
     std::memcpy(bytes, &pin, BYTES);
 }
 
+// A register or memory of the machine.
+struct Element {
+    std::string name;
+    uint8_t* data;
+    uint64_t bits, words, stride;  // bits of a word, words, bytes from word to word
+};
+
 class Machine {
 public:
     explicit Machine(int random_seed) {
@@ -35,6 +45,19 @@ public:
         m_model = std::make_unique<Vmodel>(&m_context, "weft");
         m_model->clk = 0;
         idle_pins();
+#if WEFT_STATE
+        for (const auto& scope : *m_context.scopeNameMap()) {
+            const VerilatedVarNameMap* variables = scope.second->varsp();
+            if (!variables) continue;
+            for (const auto& entry : *variables) {
+                const VerilatedVar& var = entry.second;
+                if (!var.isPublicRW()) continue;
+                state.push_back({std::string(scope.first) + "." + entry.first,
+                                 static_cast<uint8_t*>(var.datap()), var.entBits(),
+                                 var.udims() ? uint64_t(var.elements(1)) : 1, var.entSize()});
+            }
+        }
+#endif
     }
 
     ~Machine() {
@@ -47,6 +70,14 @@ public:
     weft::AxiMemory<BYTES> memory;
     std::vector<weft::Event> retired;  // cycle, unit
     uint64_t cycle = 0, origin = 0;
+    std::vector<Element> state;  // where the library was built for it
+
+    // Invert a bit of the state in cycle `at` of the next run: the cycle sees it inverted.
+    void flip(uint64_t at, const Element& element, uint64_t word, uint64_t bit) {
+        m_flip_after = at;
+        m_flipped = element.data + word * element.stride + bit / 8;
+        m_flip = uint8_t(1u << (bit % 8));
+    }
 
     bool trace(const char* path) {
 #if VM_TRACE
@@ -91,6 +122,7 @@ public:
                 origin = cycle + 1;
                 retired.clear();
                 memory.origin(origin);
+                m_flip_at = m_flipped ? origin + m_flip_after : weft::NEVER;
             }
             finish();
             if (aw) pins.s_axil_awvalid = 0;
@@ -127,14 +159,14 @@ public:
     }
 
     // Runs until the interrupt (1), `limit` cycles, `patience` cycles without a handshake on the
-    // bus or a completed instruction (0), or a breach of the protocol (-1).
-    int run(uint64_t limit, uint64_t patience) {
+    // bus or a completed instruction (0), or, if strict, a breach of the protocol (-1).
+    int run(uint64_t limit, uint64_t patience, bool strict) {
         m_active = cycle;
         for (const uint64_t end = cycle + limit; cycle < end;) {
             settle();
             const bool interrupt = m_model->irq;
             finish();
-            if (!memory.violation.empty()) return -1;
+            if (strict && !memory.violation.empty()) return -1;
             if (interrupt) return 1;
             if (cycle - m_active > patience) return 0;
         }
@@ -191,6 +223,7 @@ private:
             pins.m_axi_arready = pins.m_axi_awready = pins.m_axi_wready = 0;
             pins.m_axi_rvalid = pins.m_axi_bvalid = 0;
         }
+        if (cycle == m_flip_at) *m_flipped ^= m_flip;
         pins.clk = 0;
         pins.eval();
         dump(5);
@@ -239,7 +272,9 @@ private:
         if (memory.moved) m_active = cycle;
     }
 
-    uint64_t m_active = 0;
+    uint64_t m_active = 0, m_flip_after = 0, m_flip_at = weft::NEVER;
+    uint8_t* m_flipped = nullptr;
+    uint8_t m_flip = 0;
     weft::Master<BYTES> m_master{};
 };
 
@@ -267,6 +302,12 @@ WEFT_API void weft_map(Machine* m, uint64_t base, uint8_t* data, uint64_t size) 
     m->memory.map(base, data, size);
 }
 
+WEFT_API void weft_window(Machine* m, uint64_t base, uint64_t size, int writable) {
+    m->memory.window(base, size, writable);
+}
+
+WEFT_API const char* weft_escape(Machine* m) { return m->memory.escape.c_str(); }
+
 WEFT_API int weft_write(Machine* m, uint32_t address, uint32_t value, uint64_t limit, int start) {
     return m->write(address, value, limit, start);
 }
@@ -275,8 +316,8 @@ WEFT_API int64_t weft_read(Machine* m, uint32_t address, uint64_t limit) {
     return m->read(address, limit);
 }
 
-WEFT_API int weft_run(Machine* m, uint64_t limit, uint64_t patience) {
-    return m->run(limit, patience);
+WEFT_API int weft_run(Machine* m, uint64_t limit, uint64_t patience, int strict) {
+    return m->run(limit, patience, strict);
 }
 
 WEFT_API void weft_idle(Machine* m, uint64_t cycles) { m->idle(cycles); }
@@ -295,4 +336,17 @@ WEFT_API uint64_t weft_retired(Machine* m, const weft::Event** out) {
 WEFT_API uint64_t weft_traffic(Machine* m, const weft::Event** out) {
     *out = m->memory.traffic.data();
     return m->memory.traffic.size();
+}
+
+WEFT_API uint64_t weft_state(Machine* m) { return m->state.size(); }
+
+WEFT_API const char* weft_element(Machine* m, uint64_t index, uint64_t* bits, uint64_t* words) {
+    const Element& element = m->state[index];
+    *bits = element.bits;
+    *words = element.words;
+    return element.name.c_str();
+}
+
+WEFT_API void weft_flip(Machine* m, uint64_t at, uint64_t index, uint64_t word, uint64_t bit) {
+    m->flip(at, m->state[index], word, bit);
 }

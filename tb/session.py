@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from ..hdl.isa import Segment
 from ..hdl.registers import ID_VALUE, REGISTERS, VERSION_VALUE, Error
 from ..host.device import DeviceError, Job, Result
+from .memory_model import NEVER
 
 if TYPE_CHECKING:
     from ..hdl.config import Config
@@ -21,8 +22,12 @@ IDENTITY = ("ID", "VERSION", "CONFIG_LO", "CONFIG_HI")
 STATE = ("STATUS", "ERROR", "ERROR_PC", "TAG", "IRQ_STATUS")
 #: Registers that count, by name.
 COUNTERS = tuple(name for name, register in REGISTERS.items() if register.address >= 0x100)
-#: Bit of STATUS while the machine is working.
-BUSY = 1
+#: Bits of STATUS: the machine is working; the program ended; it was stopped by an error.
+BUSY, DONE, FAILED = 1, 2, 4
+#: Both bits of IRQ_STATUS.
+INTERRUPTS = 3
+#: Interrupts after which a machine that still works is given up.
+_INTERRUPTS_BELIEVED = 3
 
 
 @dataclass
@@ -36,18 +41,35 @@ class Session:
     values: dict[str, int] = field(default_factory=dict)
 
     def result(self, retired: np.ndarray) -> Result:
-        """The result, once `values` holds the registers STATE and COUNTERS and memory is final."""
+        """The result, once `values` holds the registers STATE and COUNTERS and memory is final.
+
+        Raises
+        ------
+        DeviceError
+            The registers contradict each other: the machine is out of order.
+        """
+        error = self._error()
         final = [
             bytes(window[: len(before)])
             for window, before in zip(self.windows, self.job.segments, strict=True)
         ]
         return Result(
-            error=Error(self.values["ERROR"]),
+            error=error,
             error_pc=self.values["ERROR_PC"],
             tag=self.values["TAG"],
             segments=(final[0], final[1], final[2], final[3]),
             counters={name: self.values[name] for name in COUNTERS},
             retired=retired,
+        )
+
+    def _error(self) -> Error:
+        """The error code, if it is one and STATUS agrees."""
+        status, code = self.values["STATUS"] & (BUSY | DONE | FAILED), self.values["ERROR"]
+        if code in set(Error) and status == (FAILED if code else DONE):
+            return Error(code)
+        raise DeviceError(
+            f"the machine is out of order: it rests with STATUS 0x{status:x} and ERROR {code}; "
+            "reset it and run the job again"
         )
 
 
@@ -77,8 +99,36 @@ def prepare(config: Config, job: Job, *, watchdog: int = 0) -> Session:
         raise DeviceError(
             f"the program and its windows do not fit half of {config.addr_bits} address bits"
         )
-    setup += [("WATCHDOG", watchdog), ("IRQ_STATUS", 3), ("IRQ_ENABLE", 3)]
+    setup += [("WATCHDOG", watchdog), ("IRQ_STATUS", INTERRUPTS), ("IRQ_ENABLE", INTERRUPTS)]
     return Session(job, regions, setup, contents[1:])
+
+
+class Steppable(Protocol):
+    """What :func:`await_rest` needs of a machine; see :class:`~.fast.FastMachine`."""
+
+    def run(self, limit: int, patience: int = NEVER, *, strict: bool = True) -> bool: ...
+
+    def read(self, address: int) -> int: ...
+
+    def write(self, address: int, value: int) -> None: ...
+
+
+def await_rest(
+    machine: Steppable, limit: int, patience: int = NEVER, *, strict: bool = True
+) -> bool:
+    """Let a started machine run until STATUS says that it rests; False if that never happens.
+
+    The interrupt only says when to look: one that comes early is cleared, one that is missing does
+    no harm. Parameters are those of :meth:`~.fast.FastMachine.run`.
+    """
+    for _ in range(_INTERRUPTS_BELIEVED):
+        interrupted = machine.run(limit, patience, strict=strict)
+        if not machine.read(REGISTERS["STATUS"].address) & BUSY:
+            return True
+        if not interrupted:
+            break
+        machine.write(REGISTERS["IRQ_STATUS"].address, INTERRUPTS)
+    return False
 
 
 def check_identity(config: Config, values: dict[str, int]) -> None:

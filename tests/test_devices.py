@@ -9,11 +9,21 @@ import numpy as np
 import pytest
 from weft.hdl.axi import Response
 from weft.hdl.config import PRESETS, Config
-from weft.hdl.registers import Error
+from weft.hdl.registers import REGISTERS, Error
 from weft.host.device import DeviceError, Job
 from weft.tb.devices import IcarusDevice, VerilatorDevice
 from weft.tb.fast import without_initial_values
 from weft.tb.memory_model import Channel, Options
+from weft.tb.session import (
+    BUSY,
+    COUNTERS,
+    DONE,
+    FAILED,
+    INTERRUPTS,
+    STATE,
+    await_rest,
+    prepare,
+)
 
 from .conftest import copy_engine
 
@@ -226,6 +236,49 @@ def test_notices_a_register_without_reset(small):
         except DeviceError as error:
             outcomes.add(str(error))
     assert outcomes == {Error.NONE, "the machine is still busy 1000 cycles after SOFT_RESET"}
+
+
+class Scripted:
+    """A machine that interrupts `early` times before its end, and `works` without an interrupt."""
+
+    def __init__(self, early: int, *, works: bool = False, mute: bool = False):
+        self.early, self.works, self.mute = early, works, mute
+        self.written: list[tuple[int, int]] = []
+
+    def run(self, *_, **__) -> bool:
+        self.early -= 1
+        return not (self.works or self.mute)
+
+    def read(self, address: int) -> int:
+        assert address == REGISTERS["STATUS"].address
+        return BUSY if self.works or self.early >= 0 else DONE
+
+    def write(self, address: int, value: int) -> None:
+        self.written.append((address, value))
+
+
+def test_an_interrupt_is_believed_only_if_the_machine_rests():
+    machine = Scripted(1)
+    assert await_rest(machine, 100)
+    assert machine.written == [(REGISTERS["IRQ_STATUS"].address, INTERRUPTS)]
+    assert await_rest(Scripted(0, mute=True), 100)
+    assert not await_rest(Scripted(9), 100)
+    assert not await_rest(Scripted(0, works=True), 100)
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(0, 0), (BUSY, 0), (DONE, 3), (FAILED, 0), (DONE | FAILED, 0), (FAILED, 200)],
+)
+def test_a_machine_that_contradicts_itself_is_out_of_order(small, status, error):
+    session = prepare(small, copy_job(small, 1))
+    session.values = dict.fromkeys((*STATE, *COUNTERS), 0)
+    session.values |= {"STATUS": DONE}
+    assert session.result(np.zeros((0, 2), np.int64)).error == Error.NONE
+    session.values |= {"STATUS": status, "ERROR": error}
+    text = f"out of order: it rests with STATUS 0x{status} and ERROR {error};"
+    with pytest.raises(DeviceError, match=text):
+        session.result(np.zeros((0, 2), np.int64))
 
 
 #: A seed with which both address channels stall early.

@@ -1,0 +1,207 @@
+"""Single bit flips in the state of a running machine, and what becomes of them."""
+
+from __future__ import annotations
+
+import enum
+import random
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from weft.hdl.config import Config
+from weft.hdl.registers import REGISTERS, Error
+from weft.host.device import DeviceError, Result
+from weft.host.golden import GoldenDevice
+from weft.tb import fast
+from weft.tb.devices import machine_verilog
+from weft.tb.memory_model import Options
+from weft.tb.session import COUNTERS, START, STATE, Session, await_rest, prepare
+
+from .programs import Generator, RandomProgram
+
+#: Cycles more than the unharmed run takes, after which the watchdog bites.
+SLACK = 1000
+#: Cycles for which the bus is watched after the end.
+AFTERMATH = 200
+
+#: What a flip can hit, by parts of the hierarchical names of registers and memories: the first
+#: place that fits. Names end in the memory or register itself.
+PLACES: dict[str, tuple[str, ...]] = {
+    "ACT": (".core.act.bank_*.cells",),
+    "WGT": (".core.wgt.ram.cells",),
+    "ACC": (".core.gemm.accumulator.*.cells",),
+    "PAR": (".core.par.ram.cells",),
+    "fetch buffer": (".fetch.store",),
+    "instruction queues": ("_queue.store", "_queue.head"),
+    "DMA and job FIFOs": (".storage",),
+    "control and registers": (".control_block.",),
+    "front end": (".frontend.",),
+    "gates, semaphores, queues": ("_gate.", ".semaphores.", "_queue."),
+    "LOAD": (".load_unit.",),
+    "WEIGHT and MATMUL": (".weight_unit.", ".matmul_unit."),
+    "array": (".gemm.array.",),
+    "VECTOR": (".vector_unit.",),
+    "STORE": (".store_unit.",),
+    "memory ports": (".core.act.", ".core.wgt.", ".core.par.", ".gemm.accumulator."),
+    "read engine": (".read_engine.",),
+    "write engine": (".write_engine.",),
+    "other": ("",),
+}
+
+
+class Fate(enum.Enum):
+    """What the host sees of a flip."""
+
+    MASKED = "no effect"
+    DETECTED = "machine error"
+    WATCHDOG = "watchdog"
+    HOST = "host error"
+    SILENT = "silent corruption"
+    HANG = "hang"
+
+
+@dataclass(frozen=True)
+class Flip:
+    """A bit of the state, and the cycle that begins with it inverted."""
+
+    element: fast.Element
+    word: int
+    bit: int
+    cycle: int
+
+    def __str__(self) -> str:
+        return f"{self.element.name}[{self.word}] bit {self.bit} in cycle {self.cycle}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a flip led to; `escape` and `breach` say what was wrong on the bus, if anything."""
+
+    fate: Fate
+    error: Error
+    escape: str
+    breach: str
+
+
+def place(name: str) -> str:
+    """The entry of PLACES that an element belongs to."""
+
+    def fits(pattern: str) -> bool:
+        first, _, last = pattern.partition("*")
+        return first in name and name.endswith(last)
+
+    return next(place for place, parts in PLACES.items() if any(fits(part) for part in parts))
+
+
+class Subject:
+    """One random program on a machine of its own for every run.
+
+    Parameters
+    ----------
+    config
+        The machine.
+    seed
+        Of the program, of the memory's latency, and of whether and how it stalls.
+    """
+
+    def __init__(self, config: Config, seed: int):
+        self.config = config
+        self.program: RandomProgram = Generator(config).program(seed)
+        rng = random.Random(seed)
+        self._options = Options(
+            latency=rng.choice((1, 13, 50)), stall_seed=rng.choice((0, seed + 1))
+        )
+        self._library = library(config)
+        self._watchdog = self._limit = 1 << 20
+        self.expected: Result = GoldenDevice(config).run(self.program.job)
+        unharmed, result = self.execute(None)
+        if result is None or unharmed.fate != Fate.MASKED or unharmed.breach or unharmed.escape:
+            raise AssertionError(f"seed {seed} fails without a flip: {unharmed}")
+        self.cycles = result.counters["CYCLES"]
+        self._watchdog = self.cycles + SLACK
+        self._limit = self._watchdog * (len(self.program.instructions) + 3)
+
+    def run(self, flip: Flip | None) -> Outcome:
+        """What becomes of a flip."""
+        return self.execute(flip)[0]
+
+    def execute(self, flip: Flip | None) -> tuple[Outcome, Result | None]:
+        """What becomes of a flip, and what the host read if there was an end."""
+        session = prepare(self.config, self.program.job, watchdog=self._watchdog)
+        machine = fast.FastMachine(self._library, self._options)
+        try:
+            machine.map(*session.regions)
+            for i, (base, size) in enumerate(windows(session)):
+                machine.window(base, size, writable=i > 0)
+            for name, value in session.setup:
+                machine.write(REGISTERS[name].address, value)
+            if flip is not None:
+                machine.flip(flip.cycle, flip.element, flip.word, flip.bit)
+            fate, result = self._execute(machine, session)
+            error = Error.NONE if result is None else result.error
+            return Outcome(fate, error, machine.escape, machine.violation), result
+        finally:
+            machine.close()
+
+    def _execute(self, machine: fast.FastMachine, session: Session) -> tuple[Fate, Result | None]:
+        """Run as a host does."""
+        try:
+            machine.write(REGISTERS["CONTROL"].address, START, start=True)
+            if not await_rest(machine, self._limit, strict=False):
+                return Fate.HANG, None
+            names = (*STATE, *COUNTERS)
+            session.values = {name: machine.read(REGISTERS[name].address) for name in names}
+            machine.idle(AFTERMATH)
+            result = session.result(np.zeros((0, 2), np.int64))
+        except DeviceError:
+            return Fate.HOST, None
+        if result.error == Error.WATCHDOG:
+            return Fate.WATCHDOG, result
+        if result.error != Error.NONE:
+            return Fate.DETECTED, result
+        same = (result.segments, result.tag) == (self.expected.segments, self.expected.tag)
+        return (Fate.MASKED if same else Fate.SILENT), result
+
+
+class Sampler:
+    """Draws flips from the places of a machine, every bit of a place alike."""
+
+    def __init__(self, config: Config):
+        machine = fast.FastMachine(library(config))
+        self.elements: dict[str, list[fast.Element]] = {name: [] for name in PLACES}
+        for element in machine.elements():
+            self.elements[place(element.name)].append(element)
+        machine.close()
+
+    @cached_property
+    def bits(self) -> dict[str, int]:
+        """Bits of each place that exists."""
+        sums = {name: sum(e.bits * e.words for e in found) for name, found in self.elements.items()}
+        return {name: bits for name, bits in sums.items() if bits}
+
+    def draw(self, where: str, cycles: int, rng: random.Random) -> Flip:
+        """A random flip in place `where` during a run of so many cycles."""
+        elements = self.elements[where]
+        sizes = [element.bits * element.words for element in elements]
+        element = rng.choices(elements, sizes)[0]
+        return Flip(
+            element,
+            rng.randrange(element.words),
+            rng.randrange(element.bits),
+            rng.randrange(1, cycles + 1),
+        )
+
+
+def library(config: Config):
+    """The simulator with access to the state."""
+    return fast.build(machine_verilog(config), config.bus_bytes, state=True)
+
+
+def windows(session: Session) -> list[tuple[int, int]]:
+    """Base and size of the program's and the segments' windows, as the host sets them."""
+    values = dict(session.setup)
+    names = [name.removesuffix("_SIZE") for name in values if name.endswith("_SIZE")]
+    return [
+        (values[f"{name}_HI"] << 32 | values[f"{name}_LO"], values[f"{name}_SIZE"])
+        for name in names
+    ]
