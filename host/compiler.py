@@ -6,20 +6,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..hdl.isa import INSTRUCTION_BYTES, IsaError, Segment, Unit
+from ..hdl.isa import INSTRUCTION_BYTES, IsaError, Opcode, Segment, Unit
 from .bound import bound_cycles, macs
 from .check import check
-from .emit import Emitter
+from .codegen.conv import emit_conv
+from .codegen.emit import Emitter
+from .codegen.plan import plan
+from .codegen.pool import emit_pool
+from .codegen.views import Home, dram_pitch, whole
 from .errors import CompileError
 from .fuse import fuse
-from .layout import place
 from .program import Layer, Port, Program
 from .schedule import hoist_loads, synchronise
 
 if TYPE_CHECKING:
     from ..hdl.config import Config
     from .ir import Graph
-    from .layout import Placement
 
 
 def compile(graph: Graph, config: Config, *, inspect: bool = False) -> Program:
@@ -42,20 +44,22 @@ def compile(graph: Graph, config: Config, *, inspect: bool = False) -> Program:
     """
     _check_multipliers(graph, config)
     ops = fuse(graph, config)
-    places = place(graph, ops, config)
-    emitter = Emitter(config, places)
-    emitter.input(graph.input)
-    dumps: dict[int, Port] = {}
-    scratch = 0
-    for index, op in enumerate(ops):
-        emitter.op(op, index)
+    plans = plan(graph, ops, config)
+    emitter = Emitter(config, plans)
+    dumps: dict[int, Home] = {}
+    scratch = plans.scratch_bytes
+    for index, (op, cut) in enumerate(zip(ops, plans.ops, strict=True)):
+        emitter.layer = index
+        (emit_conv if op.conv is not None else emit_pool)(emitter, op, cut, graph)
         if inspect:
-            dumps[index] = _port(places[op.output], Segment.SCRATCH, scratch, emitter)
-            emitter.store(op.output, Segment.SCRATCH, scratch)
-            scratch += _port_bytes(dumps[index])
-    output = _port(places[graph.output], Segment.OUTPUT, 0, emitter)
-    emitter.store(graph.output, Segment.OUTPUT, 0)
-    source = _port(places[graph.input], Segment.INPUT, 0, emitter)
+            tensor = graph.tensors[op.output]
+            home = plans.homes.get(op.output)
+            if home is None:
+                pitch = dram_pitch(tensor.width * tensor.channels, config)
+                home = Home(tensor, Segment.SCRATCH, scratch, pitch)
+                scratch += home.bytes
+                emitter.transfer(Opcode.STORE, home, plans.views[op.output], whole(tensor))
+            dumps[index] = home
     steps = hoist_loads(emitter.steps)
     try:
         instructions = synchronise(steps, config.queue_depth)
@@ -69,7 +73,7 @@ def compile(graph: Graph, config: Config, *, inspect: bool = False) -> Program:
             macs=sum(macs(node, graph) for node in op.nodes),
             bound_cycles=bound_cycles(op.nodes[0], graph, config),
             last_vector=max(i for i, layer in enumerate(vectors) if layer == index) + 1,
-            dump=dumps.get(index),
+            dump=_port(dumps[index]) if inspect else None,
         )
         for index, op in enumerate(ops)
     )
@@ -78,11 +82,11 @@ def compile(graph: Graph, config: Config, *, inspect: bool = False) -> Program:
         config=config,
         code=b"".join(instruction.encode() for instruction in instructions),
         const=bytes(emitter.const),
-        input_bytes=_port_bytes(source),
-        output_bytes=_port_bytes(output),
+        input_bytes=plans.homes[graph.input].bytes,
+        output_bytes=plans.homes[graph.output].bytes,
         scratch_bytes=scratch,
-        input=source,
-        output=output,
+        input=_port(plans.homes[graph.input]),
+        output=_port(plans.homes[graph.output]),
         layers=layers,
     )
     assert len(program.code) == len(instructions) * INSTRUCTION_BYTES
@@ -100,19 +104,15 @@ def _check_multipliers(graph: Graph, config: Config) -> None:
             )
 
 
-def _port(place: Placement, segment: Segment, offset: int, emitter: Emitter) -> Port:
-    tensor = place.tensor
+def _port(home: Home) -> Port:
+    tensor = home.tensor
     return Port(
         name=tensor.name,
-        segment=segment,
-        offset=offset,
+        segment=home.segment,
+        offset=home.offset,
         shape=tensor.shape,
-        row_pitch=emitter.dram_pitch(tensor.width * tensor.channels),
-        pixel_pitch=tensor.channels,
+        row_pitch=home.row_pitch,
+        pixel_pitch=home.pixel_pitch,
         scale=tensor.scale,
         zero_point=tensor.zero_point,
     )
-
-
-def _port_bytes(port: Port) -> int:
-    return port.shape[0] * port.row_pitch

@@ -1,7 +1,8 @@
-"""Fusion: a convolution and the max pool that alone consumes it become one operation.
+"""Fusion: a convolution and the pool that alone consumes it become one operation.
 
 Requantization never decreases, so the maximum of requantized values is the requantized maximum of
-accumulators: the pool costs nothing while the accumulators drain.
+accumulators: a max pool whose windows do not overlap costs nothing while the accumulators drain.
+Any other pool works on rows of the convolution that stay on chip just long enough ("staged").
 """
 
 from __future__ import annotations
@@ -17,10 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Op:
-    """What is emitted as one: a convolution, a pool, or a convolution that pools as it drains."""
+    """What is emitted as one: a convolution, a pool, or a convolution and the pool behind it.
+
+    `staged` says that the pool reads requantized rows, not accumulators.
+    """
 
     conv: Conv | None
     pool: Pool | None
+    staged: bool = False
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -40,7 +45,7 @@ class Op:
 
     @property
     def input(self) -> str:
-        """Name of the tensor it reads."""
+        """Name of the tensor it reads through its windows."""
         return self.nodes[0].input
 
     @property
@@ -49,11 +54,21 @@ class Op:
         return self.nodes[-1].output
 
     @property
+    def residual(self) -> str | None:
+        """Name of the tensor it adds, if any."""
+        if self.conv is not None and self.conv.residual is not None:
+            return self.conv.residual.input
+        return None
+
+    @property
     def inputs(self) -> tuple[str, ...]:
         """Every tensor it reads."""
-        if self.conv is not None and self.conv.residual is not None:
-            return self.input, self.conv.residual.input
-        return (self.input,)
+        return (self.input,) if self.residual is None else (self.input, self.residual)
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """Rows and columns of accumulators that become one output as they drain."""
+        return self.pool.kernel if self.conv and self.pool and not self.staged else (1, 1)
 
 
 def fuse(graph: Graph, config: Config) -> tuple[Op, ...]:
@@ -68,18 +83,28 @@ def fuse(graph: Graph, config: Config) -> tuple[Op, ...]:
             ops.append(Op(node, None))
             continue
         last = ops[-1].conv if ops and ops[-1].pool is None else None
-        if (
-            last is not None
-            and last.output == node.input
-            and uses[node.input] == 1
-            and node.mode == "max"
-            and node.requant is None
+        if last is None or last.output != node.input or uses[node.input] > 1:
+            ops.append(Op(None, node))
+        elif (
+            node.mode == "max"
             and node.kernel == node.stride
             and not any(node.padding)
             and last.residual is None
             and node.kernel[0] * node.kernel[1] <= config.acc_half
         ):
             ops[-1] = Op(last, node)
+        elif _stageable(node, graph, config):
+            ops[-1] = Op(last, node, staged=True)
         else:
             ops.append(Op(None, node))
     return tuple(ops)
+
+
+def _stageable(pool: Pool, graph: Graph, config: Config) -> bool:
+    """Whether a pool can follow its convolution row by row: one accumulator half holds the rows
+    of a tile, and a quarter of ACT those of all channels if tiles share rows.
+    """
+    source, out = graph.tensors[pool.input], graph.tensors[pool.output]
+    rows = max(pool.kernel[0], pool.stride[0])
+    fits = out.height == 1 or 4 * rows * source.width * source.channels <= config.act_bytes
+    return pool.kernel[0] >= pool.stride[0] and rows * source.width <= config.acc_half and fits

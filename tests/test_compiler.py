@@ -19,7 +19,17 @@ from . import networks
 ODD = Config(name="odd", rows=8, cols=12, bus_bits=64, vector_lanes=4)
 WIDE = Config(name="wide", rows=12, cols=8, bus_bits=512, vector_lanes=8, acc_depth=128,
               wgt_bytes=4096, act_banks=2)  # fmt: skip
-CONFIGS = [PRESETS["tiny"], PRESETS["small"], PRESETS["default"], PRESETS["large"], ODD, WIDE]
+CRAMPED = Config(name="cramped", rows=4, cols=8, bus_bits=64, vector_lanes=4, act_bytes=2048,
+                 act_banks=4, wgt_bytes=2048, acc_depth=64, par_entries=64)  # fmt: skip
+CONFIGS = [
+    PRESETS["tiny"],
+    PRESETS["small"],
+    PRESETS["default"],
+    PRESETS["large"],
+    ODD,
+    WIDE,
+    CRAMPED,
+]
 RANDOM = settings(
     max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
@@ -76,11 +86,12 @@ def test_too_wide_a_multiplier_is_refused():
         compiler.compile(networks.lenet(bits=32), PRESETS["tiny"])
 
 
-def test_too_large_a_map_is_refused():
-    source = networks.Tensor("x", 200, 200, 16, 1.0)
-    pair = networks.conv(np.random.default_rng(0), "conv", source, 4)
-    with pytest.raises(CompileError, match=r"tensor 'x' \(200×200×16\) does not fit .* act_bytes"):
-        compiler.compile(networks.graph("big", source, pair), PRESETS["default"])
+def test_too_small_a_scratchpad_is_refused():
+    source = networks.Tensor("x", 64, 64, 512, 1.0)
+    pair = networks.conv(np.random.default_rng(0), "conv", source, 4, kernel=(3, 3))
+    config = Config(name="cramped", rows=4, cols=4, vector_lanes=4, act_bytes=2048)
+    with pytest.raises(CompileError, match=r"conv: .* does not fit .* choose a larger act_bytes"):
+        compiler.compile(networks.graph("big", source, pair), config)
 
 
 def test_resident_weights_count_their_padding():

@@ -5,16 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .errors import CompileError
+import numpy as np
+
+from ..errors import CompileError
 
 if TYPE_CHECKING:
-    from ..hdl.config import Config
+    from ...hdl.config import Config
+    from ..ir import Conv
 
 
 #: Most kernel rows, and columns, that one instruction walks.
 MOST_TAPS = 15
 #: Most output rows, and columns, before pooling.
 MOST_OUTPUTS = 1023
+#: Longest stride that an instruction has.
+MOST_STRIDE = 15
 #: Most input rows, and columns, that the windows of one instruction reach over.
 MOST_INPUTS = 2047
 
@@ -43,27 +48,98 @@ class KBox:
         return (self.ky[1] - self.ky[0]) * (self.kx[1] - self.kx[0]) * (self.kc[1] - self.kc[0])
 
 
+@dataclass(frozen=True)
+class Block:
+    """Output channels that share the array's columns, and the input channels they depend on."""
+
+    first: int
+    count: int
+    inner_first: int
+    inner_count: int
+
+
+def blocks(conv: Conv, config: Config) -> list[Block]:
+    """Cut a convolution's output channels to the array's columns.
+
+    Groups narrower than the array share it, with zeros where an output does not depend on an
+    input: a depthwise convolution becomes diagonal tiles.
+    """
+    total, _, _, inner = conv.weight.shape
+    per_group = total // conv.groups
+    if per_group >= config.cols:
+        return [
+            Block(group * per_group + n, min(config.cols, per_group - n), group * inner, inner)
+            for group in range(conv.groups)
+            for n in range(0, per_group, config.cols)
+        ]
+    together = max(1, min(config.cols // per_group, max(1, config.rows // inner)))
+    return [
+        Block(
+            group * per_group,
+            min(together, conv.groups - group) * per_group,
+            group * inner,
+            min(together, conv.groups - group) * inner,
+        )
+        for group in range(0, conv.groups, together)
+    ]
+
+
+def block_weights(conv: Conv, block: Block, box: KBox, config: Config) -> np.ndarray:
+    """The weight rows int8 [tiles · rows, block.count] of one block and reduction box."""
+    (y0, y1), (x0, x1), (c0, c1) = box.ky, box.kx, box.kc
+    _, _, _, inner = conv.weight.shape
+    out = np.zeros((y1 - y0, x1 - x0, block.inner_count, block.count), np.int8)
+    per_group = conv.weight.shape[0] // conv.groups
+    for n in range(0, block.count, per_group):
+        width = min(per_group, block.count - n)
+        part = conv.weight[block.first + n : block.first + n + width, y0:y1, x0:x1]
+        at = (block.first + n) // per_group * inner - block.inner_first
+        out[:, :, at : at + inner, n : n + width] = part.transpose(1, 2, 3, 0)
+    out = out[:, :, c0 : min(c1, block.inner_count)]
+    out = np.pad(out, ((0, 0), (0, 0), (0, c1 - c0 - out.shape[2]), (0, 0)))
+    matrix = out.reshape(-1, block.count)
+    return np.pad(matrix, ((0, -len(matrix) % config.rows), (0, 0)))
+
+
+def most_chunk(conv: Conv) -> tuple[int, int]:
+    """Most output rows and columns of `conv` that one instruction computes."""
+    _, kernel_h, kernel_w, _ = conv.weight.shape
+    return (
+        most_outputs((kernel_h - 1) * conv.dilation[0] + 1, conv.stride[0]),
+        most_outputs((kernel_w - 1) * conv.dilation[1] + 1, conv.stride[1]),
+    )
+
+
 def most_outputs(kernel: int, stride: int) -> int:
     """Most outputs along an axis of one instruction; `kernel` is what a window reaches over."""
+    if stride > MOST_STRIDE:
+        return 1
     return min(MOST_OUTPUTS, max(1, (MOST_INPUTS - kernel) // stride + 1))
 
 
 def chunks(
-    height: int, width: int, window: tuple[int, int], most: tuple[int, int], config: Config
+    height: int,
+    width: int,
+    window: tuple[int, int],
+    most: tuple[int, int],
+    config: Config,
+    *,
+    whole: bool = False,
 ) -> list[Chunk]:
     """Cut a `height` × `width` output, each needing `window` accumulators, to accumulator halves
     of `most` rows and columns.
 
     A chunk holds at least four array heights of positions where the map allows, so that streaming
     hides the next weights; an eighth of the map where that is more, so that draining one chunk
-    overlaps streaming the next; and never more than a half.
+    overlaps streaming the next; and never more than a half. With `whole`, as many rows as fit.
     """
     area = window[0] * window[1]
     columns = min(width, config.acc_half // area, max(1, most[1] // window[1]))
     per_row = columns * area
     target = max(4 * config.rows, -(-height * width * area // 8))
     rows = min(height, config.acc_half // per_row, max(1, most[0] // window[0]))
-    rows = max(1, min(rows, -(-target // per_row)))
+    if not whole:
+        rows = max(1, min(rows, -(-target // per_row)))
     return [
         Chunk(y, min(rows, height - y), x, min(columns, width - x))
         for y in range(0, height, rows)

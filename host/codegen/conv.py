@@ -1,0 +1,302 @@
+"""Convolutions, fully connected layers, and the pools and residuals fused with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...hdl.isa import Opcode, Reduce
+from ..schedule import Access
+from .emit import ADDRESS_MASK, coordinates, window
+from .geometry import tiles
+from .plan import VECTOR_OVERHEAD, stage_depth, window_pitch
+from .pool import emit_windows
+from .tiling import (
+    MOST_STRIDE,
+    Block,
+    Chunk,
+    KBox,
+    block_weights,
+    blocks,
+    chunks,
+    k_boxes,
+    most_chunk,
+    require,
+)
+from .views import Box, View, inner_count
+
+if TYPE_CHECKING:
+    from ..fuse import Op
+    from ..ir import Conv, Graph
+    from .emit import Emitter, Window
+    from .geometry import Tile
+    from .plan import OpPlan
+
+
+def emit_conv(emitter: Emitter, op: Op, plan: OpPlan, graph: Graph) -> None:
+    """Emit `op`, whose first node is a convolution, tile by tile."""
+    assert op.conv is not None
+    require("dilation", max(op.conv.dilation), 15, op.conv.name)
+    require("pool window", max(op.window), 15, op.name)
+    cuts = tiles(op, graph, plan.height, plan.width, emitter.config.bus_bytes)
+    depth = stage_depth(cuts, emitter.config) if op.staged else 0
+    for index, tile in enumerate(cuts):
+        following = cuts[index + 1] if index + 1 < len(cuts) else None
+        _Tile(emitter, op, plan, graph, tile, following, depth).emit()
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Column blocks whose outputs share a tile in ACT, and where results and residuals lie."""
+
+    blocks: list[Block]
+    box: Box
+    target: View
+    residual: Window | None
+
+
+class _Tile:
+    """Emits one tile of a convolution."""
+
+    def __init__(
+        self,
+        emitter: Emitter,
+        op: Op,
+        plan: OpPlan,
+        graph: Graph,
+        tile: Tile,
+        following: Tile | None,
+        stage_depth: int,
+    ):
+        assert op.conv is not None
+        self._emitter = emitter
+        self._config = emitter.config
+        self._op = op
+        self._conv: Conv = op.conv
+        self._plan = plan
+        self._graph = graph
+        self._tile = tile
+        self._following = following
+        self._stage_depth = stage_depth
+        channels = graph.tensors[op.input].channels
+        pitch = window_pitch(op, graph, tile.source.width, self._config)
+        self._source = window(emitter, op.input, plan.source, tile.source, pitch, channels)
+
+    def emit(self) -> None:
+        parts = blocks(self._conv, self._config)
+        depth = self._plan.depth
+        for start in range(0, self._graph.tensors[self._op.output].channels, depth):
+            end = start + depth
+            group = self._group([b for b in parts if start <= b.first < end])
+            self._emit_group(group)
+            if self._plan.target is not None:
+                home = self._emitter.plan.homes[self._op.output]
+                self._emitter.transfer(Opcode.STORE, home, group.target, group.box)
+
+    def _group(self, parts: list[Block]) -> _Group:
+        emitter, op, tile = self._emitter, self._op, self._tile
+        channels = parts[0].first, parts[-1].first + parts[-1].count
+        box = Box(tile.out.rows, tile.out.columns, channels)
+        if self._plan.target is None:
+            target = emitter.plan.views[op.output]
+        else:
+            pitch = box.width * box.depth
+            base = emitter.buffer(self._plan.target)
+            target = View.at(base, self._graph.tensors[op.output], box, pitch, box.depth)
+        residual = None
+        if op.residual is not None:
+            inner = Box(tile.conv.rows, tile.conv.columns, channels)
+            residual = window(
+                emitter, op.residual, self._plan.residual, inner,
+                inner.width * inner.depth, inner.depth,
+            )  # fmt: skip
+        return _Group(parts, box, target, residual)
+
+    def _emit_group(self, group: _Group) -> None:
+        """Blocks outermost, so that weights are loaded once, unless all of them stay on chip."""
+        config, conv, op = self._config, self._conv, self._op
+        wy, wx = op.window
+        cut = chunks(
+            self._tile.conv.height // wy, self._tile.conv.width // wx, op.window,
+            most_chunk(conv), config, whole=op.staged,
+        )  # fmt: skip
+        boxes = self._boxes(group.blocks[0])
+        ring = self._emitter.weights
+        every = len(blocks(conv, config))
+        resident = every * sum(ring.span(self._rows(b)) for b in boxes) <= config.wgt_rows * 3 // 4
+        order = (
+            [(piece, block) for piece in cut for block in group.blocks]
+            if resident
+            else [(piece, block) for block in group.blocks for piece in cut]
+        )
+        for piece, block in order:
+            boxes = self._boxes(block)
+            for index, box in enumerate(boxes):
+                weights = self._load_weights(block, index, box)
+                self._source.need(self._last_row(piece))
+                if index == 0:
+                    par = self._emitter.load_parameters(
+                        conv.name, conv.requant, conv.residual,
+                        block.first, block.first + block.count,
+                    )  # fmt: skip
+                self._matmul(piece, block, box, weights, index > 0)
+            self._drain(group, piece, block, par)
+
+    def _boxes(self, block: Block) -> list[KBox]:
+        _, height, width, _ = self._conv.weight.shape
+        kc = inner_count(self._conv, block.inner_count, self._source.view, self._config)
+        return k_boxes((height, width), kc, self._config)
+
+    def _rows(self, box: KBox) -> int:
+        """Weight rows of a reduction box, in whole tiles."""
+        return -(-box.size // self._config.rows) * self._config.rows
+
+    def _load_weights(self, block: Block, index: int, box: KBox) -> int:
+        config = self._config
+
+        def make() -> bytes:
+            matrix = block_weights(self._conv, block, box, config)
+            padded = np.zeros((len(matrix), config.wgt_row_bytes), np.int8)
+            padded[:, : matrix.shape[1]] = matrix
+            return padded.tobytes()
+
+        key = "weights", self._conv.name, block.first, index, box
+        return self._emitter.load_weights(key, self._rows(box), make)
+
+    def _origin(self, piece: Chunk) -> tuple[int, int]:
+        """The convolution output at which a chunk starts."""
+        wy, wx = self._op.window
+        return (
+            self._tile.conv.rows[0] + piece.y * wy,
+            self._tile.conv.columns[0] + piece.x * wx,
+        )
+
+    def _last_row(self, piece: Chunk) -> int:
+        """The input row after the last one that a chunk reads."""
+        conv = self._conv
+        y, _ = self._origin(piece)
+        last = (y + piece.height * self._op.window[0] - 1) * conv.stride[0] - conv.padding[0]
+        return last + (conv.weight.shape[1] - 1) * conv.dilation[0] + 1
+
+    def _matmul(
+        self, piece: Chunk, block: Block, box: KBox, weights: int, accumulate: bool
+    ) -> None:
+        config, conv, emitter = self._config, self._conv, self._emitter
+        view = self._source.view
+        (sy, sx), (dy, dx) = conv.stride, conv.dilation
+        y, x = self._origin(piece)
+        iy0 = y * sy - conv.padding[0] + box.ky[0] * dy
+        ix0 = x * sx - conv.padding[1] + box.kx[0] * dx
+        oy, ox = piece.height * self._op.window[0], piece.width * self._op.window[1]
+        ky, kx = box.ky[1] - box.ky[0], box.kx[1] - box.kx[0]
+        kc = box.kc[1] - box.kc[0]
+        require("inner channels", kc, 65535, conv.name)
+        start, end = view.span(iy0, iy0 + (oy - 1) * sy + (ky - 1) * dy + 1)
+        end += config.rows if box.kc[1] > block.inner_count else 0
+        tiles_ = self._rows(box) // config.rows
+        emitter.step(
+            Opcode.MATMUL,
+            {
+                "accumulate": accumulate,
+                "act": view.address(iy0, ix0, block.inner_first + box.kc[0]) & ADDRESS_MASK,
+                "wgt": weights, "acc": emitter.half * config.acc_half, "blocks": 1,
+                "kc": kc, "ky": ky, "kx": kx, "dy": dy, "dx": dx,
+                "row_pitch": view.row_pitch, "pixel_pitch": view.pixel_pitch,
+                "sy": sy if sy <= MOST_STRIDE else 1, "sx": sx if sx <= MOST_STRIDE else 1,
+                "oy": oy, "ox": ox,
+                **coordinates(view.tensor, iy0, ix0), "fill": view.tensor.zero_point,
+            },
+            [*emitter.act_read(start, end), emitter.accumulators(True)],
+            tiles_ * max(oy * ox, config.rows),
+            [Access("wgt", weights, weights + self._rows(box), False)],
+        )  # fmt: skip
+
+    # -- results -------------------------------------------------------------------------------
+
+    def _drain(self, group: _Group, piece: Chunk, block: Block, par: int) -> None:
+        """Drain a chunk; with a staged pool, pool it and keep the rows that the next tile needs."""
+        emitter, op, tile = self._emitter, self._op, self._tile
+        if not op.staged:
+            y, x = tile.out.rows[0] + piece.y, tile.out.columns[0] + piece.x
+            area = Box((y, y + piece.height), (x, x + piece.width), (0, 0))
+            self._drain_rows(group, group.target, area, 0, piece.width, block, par)
+            emitter.half ^= 1
+            return
+        assert op.pool is not None
+        stage = self._stage(tile, block)
+        self._drain_rows(group, stage, tile.conv, 0, piece.width, block, par)
+        emit_windows(
+            emitter, op.pool, stage, group.target,
+            Box(tile.out.rows, tile.out.columns, (block.first, block.first + block.count)),
+        )  # fmt: skip
+        if self._following is not None:
+            keep = (
+                self._following.stage.rows[0],
+                min(tile.conv.rows[1], self._following.conv.rows[0]),
+            )
+            if keep[0] < keep[1]:
+                area = Box(keep, tile.conv.columns, (0, 0))
+                skipped = keep[0] - tile.conv.rows[0]
+                self._drain_rows(
+                    group,
+                    self._stage(self._following, block),
+                    area,
+                    skipped,
+                    piece.width,
+                    block,
+                    par,
+                )
+        emitter.half ^= 1
+
+    def _stage(self, tile: Tile, block: Block) -> View:
+        """Where the rows of `tile` wait to be pooled."""
+        tensor = self._graph.tensors[self._conv.output]
+        pixel = self._stage_depth
+        box = tile.stage
+        if pixel < tensor.channels:
+            box = Box(box.rows, box.columns, (block.first, block.first + block.count))
+        return View.at(self._plan.stage, tensor, box, box.width * pixel, pixel)
+
+    def _drain_rows(
+        self,
+        group: _Group,
+        target: View,
+        area: Box,
+        skipped: int,
+        width: int,
+        block: Block,
+        par: int,
+    ) -> None:
+        """Drain the accumulators of `area` (rows and columns of `target`'s map), which follow
+        `skipped` rows of `width` in the current half.
+        """
+        emitter, config = self._emitter, self._config
+        wy, wx = self._op.window
+        (y, y1), (x, _) = area.rows, area.columns
+        fields = {
+            "dst": target.address(y, x, block.first), "par": par, "dst_row": target.row_pitch,
+            "dst_pixel": target.pixel_pitch,
+            "reduce": Reduce.MAX if (wy, wx) != (1, 1) else Reduce.NONE,
+            "ry": wy, "rx": wx,
+            "src": emitter.half * config.acc_half + skipped * wy * width * wx,
+            "src_row": width * wx, "channels": block.count,
+            "sy": wy, "sx": wx, "oy": area.height, "ox": area.width,
+        }  # fmt: skip
+        accesses = [
+            emitter.accumulators(False),
+            Access("par", par, par + block.count, False),
+            *emitter.act_write(*target.span(y, y1)),
+        ]
+        if group.residual is not None:
+            group.residual.need(y1)
+            source = group.residual.view
+            fields |= {
+                "residual": 1, "res": source.address(y, x, block.first),
+                "res_row": source.row_pitch, "res_pixel": source.pixel_pitch,
+            }  # fmt: skip
+            accesses += emitter.act_read(*source.span(y, y1))
+        positions = area.height * area.width * wy * wx
+        lanes = -(-block.count // config.vector_lanes)
+        emitter.step(Opcode.DRAIN, fields, accesses, lanes * positions + VECTOR_OVERHEAD)

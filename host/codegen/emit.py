@@ -1,0 +1,271 @@
+"""Steps and constants: instructions with their memory effects, as operations ask for them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...hdl.isa import Memory, Opcode
+from ...hdl.numerics import PARAMETER_BYTES, Parameter
+from ..schedule import Access, Step
+from .rings import Ring
+from .tiling import MOST_INPUTS
+from .views import Box, Home, View, dram_pitch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from ...hdl.config import Config
+    from ...hdl.isa import Segment
+    from ..ir import Requant, Residual, Tensor
+    from .plan import Buffers, Plan
+
+#: ACT addresses of windows are modulo this.
+ADDRESS_MASK = (1 << 20) - 1
+_MOST_LENGTH = (1 << 20) - 1
+
+
+class Emitter:
+    """Collects steps and constants, operation by operation.
+
+    Attributes
+    ----------
+    steps
+        What was emitted so far; each load directly before its first user.
+    const
+        The CONST segment so far.
+    layer
+        The operation that steps belong to.
+    half
+        The accumulator half for the next chunk.
+    """
+
+    def __init__(self, config: Config, plan: Plan):
+        self.steps: list[Step] = []
+        self.const = bytearray()
+        self.layer = 0
+        self.half = 0
+        self.config = config
+        self.plan = plan
+        row, bus = config.wgt_row_bytes, config.bus_bytes
+        self.weights = Ring(config.wgt_rows, max(1, bus // row))
+        self._parameters = Ring(config.par_entries, max(1, bus // PARAMETER_BYTES))
+        self._offsets: dict[Hashable, tuple[int, int]] = {}
+        self._turns: dict[int, int] = {}
+
+    # -- steps and their effects ---------------------------------------------------------------
+
+    def step(
+        self,
+        opcode: Opcode,
+        fields: dict[str, int],
+        accesses: list[Access],
+        cost: int,
+        weights: list[Access] | None = None,
+    ) -> None:
+        """Append one instruction of about `cost` cycles."""
+        self.steps.append(Step(opcode, fields, accesses, cost, self.layer, weights or []))
+
+    def _banks(self, space: str, start: int, end: int) -> list[Access]:
+        size = self.config.act_bank_bytes
+        return [Access(space, start // size, (end - 1) // size + 1, True)]
+
+    def act_read(self, start: int, end: int) -> list[Access]:
+        """Effects of reading ACT bytes [start, end)."""
+        end = min(end, self.config.act_bytes)
+        return [Access("act", start, end, False), *self._banks("read bank", start, end)]
+
+    def act_write(self, start: int, end: int) -> list[Access]:
+        """Effects of writing ACT bytes [start, end)."""
+        return [Access("act", start, end, True), *self._banks("write bank", start, end)]
+
+    def accumulators(self, exclusive: bool) -> Access:
+        """The effect on the current accumulator half."""
+        size = self.config.acc_half
+        return Access("acc", self.half * size, (self.half + 1) * size, exclusive)
+
+    # -- constants -----------------------------------------------------------------------------
+
+    def _constant(self, key: Hashable, make: Callable[[], bytes]) -> tuple[int, int]:
+        """Offset and length of constant `key`, made when it is first asked for."""
+        if key not in self._offsets:
+            data = make()
+            data += bytes(-len(data) % self.config.bus_bytes)
+            self._offsets[key] = len(self.const), len(data)
+            self.const += data
+        return self._offsets[key]
+
+    def _load_constant(
+        self, key: Hashable, make: Callable[[], bytes], memory: Memory, local: int, access: Access
+    ) -> None:
+        offset, length = self._constant(key, make)
+        fields = {"memory": memory, "offset": offset, "length": length, "rows": 1, "local": local}
+        self.step(Opcode.LOAD, fields, [access], length // self.config.bus_bytes)
+
+    def load_weights(self, key: Hashable, rows: int, make: Callable[[], bytes]) -> int:
+        """The first WGT row of weight matrix `key` of `rows` rows, loaded unless still there."""
+        found = self.weights.find(key)
+        if found is not None:
+            return found
+        start, end = self.weights.take(key, rows)
+        local = start * self.config.wgt_row_bytes
+        self._load_constant(key, make, Memory.WGT, local, Access("wgt", start, end, True))
+        return start
+
+    @property
+    def most_parameters(self) -> int:
+        """Channels whose parameters are loaded together: a quarter of PAR, in whole blocks."""
+        cols = self.config.cols
+        return max(self.config.par_entries // 4 // cols, 1) * cols
+
+    def load_parameters(
+        self, name: str, requant: Requant, residual: Residual | None, first: int, end: int
+    ) -> int:
+        """The first PAR entry for channels [first, end) of `name`, at most `most_parameters`;
+        loaded with their neighbours, unless still there.
+        """
+        start = first // self.most_parameters * self.most_parameters
+        stop = min(start + self.most_parameters, len(requant.shift))
+        if end > stop:
+            start, stop = first, end
+        key = "parameters", name, start, stop
+        entry = self._parameters.find(key)
+        if entry is None:
+            entry, after = self._parameters.take(key, stop - start)
+            self._load_constant(
+                key,
+                lambda: b"".join(
+                    _parameter(requant, residual, c).encode() for c in range(start, stop)
+                ),
+                Memory.PAR,
+                entry * PARAMETER_BYTES,
+                Access("par", entry, after, True),
+            )
+        return entry + first - start
+
+    # -- tensors that pass through ACT ---------------------------------------------------------
+
+    def buffer(self, buffers: Buffers) -> int:
+        """Address of the next of `buffers`, in turn."""
+        turn = self._turns[buffers.base] = self._turns.get(buffers.base, -1) + 1
+        return buffers.base + turn % buffers.count * buffers.size
+
+    def transfer(self, opcode: Opcode, home: Home, view: View, box: Box) -> None:
+        """Move `box` of a tensor between its home in DRAM and `view`: LOAD or STORE."""
+        bus = self.config.bus_bytes
+        (y0, y1), (x0, _), (c0, _) = box.rows, box.columns, box.channels
+        full = box.depth == home.tensor.channels
+        if full:
+            rows = [(y0, y1 - y0, box.width * box.depth, home.row_pitch, view.row_pitch)]
+        elif home.row_pitch == home.tensor.width * home.pixel_pitch and (
+            view.row_pitch == box.width * view.pixel_pitch and box.width == home.tensor.width
+        ):
+            rows = [(y0, box.height * box.width, box.depth, home.pixel_pitch, view.pixel_pitch)]
+        else:
+            rows = [
+                (y, box.width, box.depth, home.pixel_pitch, view.pixel_pitch) for y in range(y0, y1)
+            ]
+        for y, count, length, pitch, local_pitch in rows:
+            offset, local = home.address(y, x0, c0), view.address(y, x0, c0)
+            assert offset % bus == 0
+            if count > 1 and pitch == local_pitch == length and count * length <= _MOST_LENGTH:
+                count, length = 1, count * length
+            for first in range(0, count, _MOST_ROWS):
+                part = min(_MOST_ROWS, count - first)
+                self._transfer_rows(
+                    opcode, home.segment, offset + first * pitch, local + first * local_pitch,
+                    length, part, pitch, local_pitch,
+                )  # fmt: skip
+
+    def _transfer_rows(
+        self,
+        opcode: Opcode,
+        segment: Segment,
+        offset: int,
+        local: int,
+        length: int,
+        rows: int,
+        pitch: int,
+        local_pitch: int,
+    ) -> None:
+        fields = {
+            "segment": segment, "offset": offset, "length": length, "rows": rows,
+            "dram_pitch": pitch if rows > 1 else 0, "local": local,
+            "local_pitch": local_pitch if rows > 1 else 0,
+        }  # fmt: skip
+        end = local + (rows - 1) * local_pitch + length
+        store = opcode == Opcode.STORE
+        dram = Access(f"segment {segment}", offset, offset + (rows - 1) * pitch + length, store)
+        if store:
+            accesses = [dram, *self.act_read(local, end)]
+        else:
+            fields["memory"] = Memory.ACT
+            accesses = [dram, *self.act_write(local, end)]
+        self.step(opcode, fields, accesses, rows * (-(-length // self.config.bus_bytes)))
+
+
+_MOST_ROWS = 4095
+
+
+class Window:
+    """A tensor, or the tile of it in ACT, from which an operation reads rows.
+
+    Rows that pass through ACT are loaded when they are first asked for.
+    """
+
+    def __init__(self, emitter: Emitter, view: View, home: Home | None):
+        self.view = view
+        self._emitter = emitter
+        self._home = home
+        self._loaded = view.box.rows[0]
+
+    def need(self, end: int) -> None:
+        """Have all rows before `end` (as far as the view has them) loaded."""
+        end = min(end, self.view.box.rows[1])
+        if self._home is None or end <= self._loaded:
+            return
+        box = self.view.box
+        part = Box((self._loaded, end), box.columns, box.channels)
+        self._emitter.transfer(Opcode.LOAD, self._home, self.view, part)
+        self._loaded = end
+
+
+def window(
+    emitter: Emitter, name: str, buffers: Buffers | None, box: Box, pitch: int, pixel_pitch: int
+) -> Window:
+    """The window of `box` of tensor `name`: its view in ACT, or a new tile with these pitches."""
+    if buffers is None:
+        return Window(emitter, emitter.plan.views[name], None)
+    home = emitter.plan.homes[name]
+    view = View.at(emitter.buffer(buffers), home.tensor, box, pitch, pixel_pitch)
+    return Window(emitter, view, home)
+
+
+def coordinates(tensor: Tensor, y: int, x: int) -> dict[str, int]:
+    """Where a window at (y, x) lies in `tensor`: the fields `iy0`, `ix0`, `height` and `width`.
+
+    They count from the window's own corner if that lies inside, for the fields are narrow.
+    """
+    row, column = min(max(y, 0), tensor.height - 1), min(max(x, 0), tensor.width - 1)
+    return {
+        "iy0": y - row,
+        "ix0": x - column,
+        "height": min(tensor.height - row, MOST_INPUTS),
+        "width": min(tensor.width - column, MOST_INPUTS),
+    }
+
+
+def _parameter(requant: Requant, residual: Residual | None, channel: int) -> Parameter:
+    return Parameter(
+        bias=int(requant.bias[channel]),
+        multiplier=int(requant.multiplier[channel]),
+        shift=int(requant.shift[channel]),
+        residual_shift=residual.shift if residual else 0,
+        residual_multiplier=residual.multiplier if residual else 0,
+        zero_point=requant.zero_point,
+        residual_zero=residual.zero_point if residual else 0,
+        low=requant.low,
+        high=requant.high,
+    )
+
+
+__all__ = ["ADDRESS_MASK", "Emitter", "Window", "coordinates", "dram_pitch", "window"]

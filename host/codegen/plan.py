@@ -1,0 +1,493 @@
+"""Where every tensor lives, and how every operation is cut to fit on chip.
+
+A tensor stays in ACT for as long as it lives if there is room beside what it lives with; else its
+home is DRAM, and the operations that read or write it pass it through ACT in tiles, two buffers in
+turn. Tiles are chosen by estimated time: array, bus and vector unit work side by side, and the
+slowest of them counts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from math import gcd, lcm
+from typing import TYPE_CHECKING
+
+from ...hdl.isa import Segment
+from ..errors import CompileError
+from .geometry import tiles
+from .tiling import blocks, chunks, most_chunk
+from .views import Home, View, dram_pitch, readers, row_pitch, whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ...hdl.config import Config
+    from ..fuse import Op
+    from ..ir import Conv, Graph, Tensor
+    from .geometry import Tile
+
+#: Cycles that a vector instruction spends beside its elements, about.
+VECTOR_OVERHEAD = 24
+#: Cycles that a tile's last results take until they are stored, about.
+_TAIL = 200
+#: How much longer than its ideal an operation may take before other plans are tried.
+_WORSE = 1.02
+#: Cycles that a tile costs beside its work, about.
+_PER_TILE = 20
+
+
+@dataclass(frozen=True)
+class Buffers:
+    """A place in ACT through which a tensor passes in tiles: `count` buffers of `size` bytes."""
+
+    base: int
+    size: int
+    count: int
+
+    @property
+    def end(self) -> int:
+        """The byte after the last buffer."""
+        return self.base + self.size * self.count
+
+
+@dataclass(frozen=True)
+class OpPlan:
+    """How one operation is cut.
+
+    Attributes
+    ----------
+    height, width
+        Output rows and columns of a tile.
+    depth
+        Output channels that are worked on together, for tensors that pass through ACT.
+    cost, ideal
+        About how many cycles it takes, and how many if it were not cut.
+    source, residual, target
+        Where the tiles of inputs and output pass through ACT; None where they live there.
+    stage
+        Address of the rows that a staged pool reads.
+    """
+
+    height: int
+    width: int
+    depth: int
+    cost: int
+    ideal: int = 0
+    source: Buffers | None = None
+    residual: Buffers | None = None
+    target: Buffers | None = None
+    stage: int = 0
+
+
+@dataclass
+class Plan:
+    """Homes in DRAM, views in ACT, and a plan for each operation."""
+
+    homes: dict[str, Home] = field(default_factory=dict)
+    views: dict[str, View] = field(default_factory=dict)
+    ops: list[OpPlan] = field(default_factory=list)
+    scratch_bytes: int = 0
+
+    @property
+    def cost(self) -> int:
+        """About how many cycles all of them take."""
+        return sum(op.cost for op in self.ops)
+
+
+class _NoRoom(Exception):
+    """An operation that finds no room beside what lives on chip."""
+
+    def __init__(self, step: int):
+        super().__init__(step)
+        self.step = step
+
+
+def plan(graph: Graph, ops: tuple[Op, ...], config: Config) -> Plan:
+    """Plan the operations of `graph`.
+
+    Raises
+    ------
+    CompileError
+        An operation does not fit this machine, however it is cut.
+    """
+    planner = _Planner(graph, ops, config)
+    in_dram = {graph.input, graph.output}
+    in_dram |= {
+        name for name in planner.births if planner.size(graph.tensors[name]) > config.act_bytes // 2
+    }
+    return planner.improve(planner.feasible(in_dram))
+
+
+class _Planner:
+    def __init__(self, graph: Graph, ops: tuple[Op, ...], config: Config):
+        self._graph = graph
+        self._ops = ops
+        self._config = config
+        self.births: dict[str, int] = {graph.input: -1}
+        self.deaths: dict[str, int] = {}
+        for step, op in enumerate(ops):
+            self.births[op.output] = step
+            for name in op.inputs:
+                self.deaths[name] = step
+        self.deaths[graph.output] = len(ops)
+        for name, step in self.births.items():
+            self.deaths.setdefault(name, step)
+        self._tile_costs: dict[tuple[str, int, int], tuple[int, int, int]] = {}
+        self._block_counts: dict[str, Counter[tuple[int, int]]] = {}
+        self._ideals: dict[str, int] = {}
+        self._tilings: dict[tuple[str, int, int], list[Tile]] = {}
+        self._cuts: dict[tuple, OpPlan | None] = {}
+
+    def size(self, tensor: Tensor) -> int:
+        """Bytes of a tensor kept in ACT."""
+        return tensor.height * self._pitch(tensor, tensor.width) + self._config.rows
+
+    def _pitch(self, tensor: Tensor, width: int) -> int:
+        nodes = readers(tensor.name, self._graph)
+        return row_pitch(width * tensor.channels, tensor.channels, nodes, self._config)
+
+    def _alive(self, step: int, in_dram: set[str]) -> list[str]:
+        """The tensors that live on chip during an operation, largest first."""
+        names = [
+            name
+            for name in self.births
+            if self.births[name] <= step <= self.deaths[name] and name not in in_dram
+        ]
+        return sorted(names, key=lambda name: -self.size(self._graph.tensors[name]))
+
+    def feasible(self, in_dram: set[str]) -> Plan:
+        """The first plan that fits, with the largest tensors sent to DRAM where room is short."""
+        while True:
+            try:
+                return self.attempt(in_dram)
+            except _NoRoom as failure:
+                alive = self._alive(failure.step, in_dram)
+                if not alive:
+                    raise CompileError(
+                        f"{self._ops[failure.step].name}: one row of its output with the inputs it "
+                        f"needs does not fit the activation scratchpad of {self._config.act_bytes} "
+                        "bytes; choose a larger act_bytes"
+                    ) from None
+                in_dram = in_dram | {alive[0]}
+
+    def improve(self, best: Plan) -> Plan:
+        """Send a tensor to DRAM wherever the room that it leaves gains more than its transfers."""
+        for step in range(len(self._ops)):
+            while best.ops[step].cost > best.ops[step].ideal * _WORSE:
+                trials = [
+                    self.feasible({*best.homes, name})
+                    for name in self._alive(step, set(best.homes))
+                ]
+                trial = min(trials, key=lambda plan: plan.cost, default=best)
+                if trial.cost >= best.cost:
+                    break
+                best = trial
+        return best
+
+    def attempt(self, in_dram: set[str]) -> Plan:
+        """A plan in which the tensors of `in_dram`, and no others, live in DRAM."""
+        result = Plan()
+        for name in self.births:
+            if name in in_dram:
+                self._settle(name, result)
+        for step, op in enumerate(self._ops):
+            taken = [
+                (view.span(*view.box.rows)[0], view.span(*view.box.rows)[1] + self._config.rows)
+                for name, view in result.views.items()
+                if self.deaths[name] >= step
+            ]
+            if op.output not in in_dram:
+                view = self._keep(op, step, result, taken)
+                if view is None:
+                    raise _NoRoom(step)
+                result.views[op.output] = view
+                start, end = view.span(*view.box.rows)
+                taken.append((start, end + self._config.rows))
+            chosen = self._cut(op, result, taken)
+            if chosen is None:
+                raise _NoRoom(step)
+            result.ops.append(chosen)
+        return result
+
+    def _settle(self, name: str, result: Plan) -> None:
+        """Give `name` a home in DRAM."""
+        tensor = self._graph.tensors[name]
+        pitch = dram_pitch(tensor.width * tensor.channels, self._config)
+        if name == self._graph.input:
+            result.homes[name] = Home(tensor, Segment.INPUT, 0, pitch)
+        elif name == self._graph.output:
+            result.homes[name] = Home(tensor, Segment.OUTPUT, 0, pitch)
+        else:
+            result.homes[name] = Home(tensor, Segment.SCRATCH, result.scratch_bytes, pitch)
+            result.scratch_bytes += result.homes[name].bytes
+
+    def _keep(self, op: Op, step: int, result: Plan, taken: list[tuple[int, int]]) -> View | None:
+        """A place in ACT for the output of `op`: over its residual if that dies here."""
+        tensor = self._graph.tensors[op.output]
+        pitch = self._pitch(tensor, tensor.width)
+        other = result.views.get(op.residual or "")
+        if (
+            other is not None
+            and op.residual != op.input
+            and op.pool is None
+            and self.deaths[op.residual or ""] == step
+            and (other.row_pitch, other.pixel_pitch) == (pitch, tensor.channels)
+        ):
+            return View(tensor, whole(tensor), other.origin, pitch, tensor.channels)
+        base = find(taken, [self.size(tensor)], self._config)
+        if base is None:
+            return None
+        return View(tensor, whole(tensor), base[0], pitch, tensor.channels)
+
+    # -- tiles ---------------------------------------------------------------------------------
+
+    def _cut(self, op: Op, result: Plan, taken: list[tuple[int, int]]) -> OpPlan | None:
+        """The cheapest way to cut `op` that fits beside what is `taken`."""
+        there = tuple(name in result.homes for name in (*op.inputs, op.output))
+        key = op.name, there, tuple(sorted(taken))
+        if key not in self._cuts:
+            self._cuts[key] = self._search(op, result, taken)
+        return self._cuts[key]
+
+    def _search(self, op: Op, result: Plan, taken: list[tuple[int, int]]) -> OpPlan | None:
+        best: OpPlan | None = None
+        for height, width, depth in self._shapes(op, result):
+            cuts = self._tiles(op, height, width)
+            cost = self._cost(op, result.homes, cuts, depth)
+            if best is None or cost < best.cost:
+                best = (
+                    self._fit(op, result, taken, cuts, OpPlan(height, width, depth, cost)) or best
+                )
+        return best
+
+    def _tiles(self, op: Op, height: int, width: int) -> list[Tile]:
+        key = op.name, height, width
+        if key not in self._tilings:
+            cuts = tiles(op, self._graph, height, width, self._config.bus_bytes)
+            self._tilings[key] = cuts
+        return self._tilings[key]
+
+    def _shapes(self, op: Op, result: Plan) -> Iterator[tuple[int, int, int]]:
+        """Sizes of tiles worth trying, large ones first."""
+        out = self._graph.tensors[op.output]
+        config = self._config
+        if not any(name in result.homes for name in (*op.inputs, op.output)) and not op.staged:
+            yield out.height, out.width, out.channels
+            return
+        rows = _parts(out.height)
+        depths = [out.channels]
+        step = lcm(config.cols, config.bus_bytes)
+        if (
+            op.output in result.homes
+            and op.conv is not None
+            and op.pool is None
+            and op.conv.groups == 1
+            and out.channels % config.bus_bytes == 0
+        ):
+            depths += [d for d in (8 * step, 4 * step, 2 * step, step) if d < out.channels]
+        if op.staged:
+            assert op.conv is not None
+            assert op.pool is not None
+            conv = self._graph.tensors[op.conv.output]
+            most = config.acc_half // conv.width
+            overlap = op.pool.kernel[0] - op.pool.stride[0]
+            rows = [h for h in rows if h * op.pool.stride[0] + max(0, overlap) <= most] or [1]
+        for height in rows:
+            for depth in depths:
+                yield height, out.width, depth
+        if op.staged:
+            return
+        align = config.bus_bytes // gcd(config.bus_bytes, out.channels)
+        width = out.width
+        while width > align:
+            width = -(-width // (2 * align)) * align
+            for depth in dict.fromkeys((depths[0], depths[-1])):
+                yield 1, width, depth
+
+    def _fit(
+        self,
+        op: Op,
+        result: Plan,
+        taken: list[tuple[int, int]],
+        cuts: list[Tile],
+        cut: OpPlan,
+    ) -> OpPlan | None:
+        """This cut with its buffers, if they fit."""
+        config, graph = self._config, self._graph
+        depth = cut.depth
+        out = graph.tensors[op.output]
+        count = 1 if len(cuts) == 1 else 2
+        turns = 1 if len(cuts) * -(-out.channels // depth) == 1 else 2
+        sizes: dict[str, int] = {}
+        slack = config.rows + config.bus_bytes
+        if op.input in result.homes:
+            source = graph.tensors[op.input]
+            sizes["source"] = (
+                max(t.source.height * self.window_pitch(op, t.source.width) for t in cuts) + slack
+            )
+            assert source.channels >= 1
+        for name, role in ((op.residual, "residual"), (op.output, "target")):
+            if name is not None and name in result.homes:
+                boxes = [t.conv if role == "residual" else t.out for t in cuts]
+                sizes[role] = max(b.height * b.width for b in boxes) * depth + slack
+        if op.staged:
+            stage = max(t.stage.height * t.stage.width for t in cuts)
+            sizes["stage"] = stage * stage_depth(cuts, config) + config.rows
+        counts = {"source": count, "residual": turns, "target": turns, "stage": 1}
+        lanes = config.act_lanes
+        sizes = {role: -(-size // lanes) * lanes for role, size in sizes.items()}
+        places = find(taken, [sizes[role] * counts[role] for role in sizes], config)
+        if places is None:
+            return None
+        buffers = {
+            role: Buffers(base, sizes[role], counts[role])
+            for role, base in zip(sizes, places, strict=True)
+        }
+        return replace(
+            cut,
+            source=buffers.get("source"), residual=buffers.get("residual"),
+            target=buffers.get("target"),
+            stage=buffers["stage"].base if "stage" in buffers else 0, ideal=self._ideal(op),
+        )  # fmt: skip
+
+    def window_pitch(self, op: Op, width: int) -> int:
+        """Row pitch of a tile of `width` input columns."""
+        return window_pitch(op, self._graph, width, self._config)
+
+    def _ideal(self, op: Op) -> int:
+        if op.name not in self._ideals:
+            out = self._graph.tensors[op.output]
+            one = self._tiles(op, out.height, out.width)
+            self._ideals[op.name] = self._cost(op, {}, one, out.channels)
+        return self._ideals[op.name]
+
+    def _cost(self, op: Op, homes: dict[str, Home], cuts: list[Tile], depth: int) -> int:
+        """About how many cycles `op` takes, cut like this."""
+        config, graph = self._config, self._graph
+        bus = config.bus_bytes
+        out = graph.tensors[op.output]
+        loads = stores = vector = array = 0
+        if op.input in homes:
+            for tile in cuts:
+                row = dram_pitch(tile.source.width * graph.tensors[op.input].channels, config)
+                loads += tile.source.height * row // bus
+        if op.pool is not None and (op.conv is None or op.staged):
+            lanes = -(-out.channels // config.vector_lanes)
+            taps = op.pool.kernel[0] * op.pool.kernel[1]
+            vector += lanes * out.height * out.width * taps + len(cuts) * VECTOR_OVERHEAD
+        if op.conv is not None:
+            channels = graph.tensors[op.conv.output].channels
+            for index, tile in enumerate(cuts):
+                size = tile.conv.height, tile.conv.width
+                a, v, weights = self._tile_cost(op, *size)
+                array, vector = array + a, vector + v
+                if index == 0 or weights > config.wgt_rows * 3 // 4:
+                    loads += weights * config.wgt_row_bytes // bus
+                if op.residual in homes:
+                    loads += size[0] * size[1] * channels // bus
+        if op.output in homes:
+            stores = out.height * out.width * out.channels // bus
+        steady = max(array, loads, stores, vector)
+        startup = min(loads // (2 * len(cuts)), steady // 4) if array else 0
+        groups = -(-out.channels // depth)
+        return steady + startup + len(cuts) * groups * _PER_TILE + _TAIL
+
+    def _tile_cost(self, op: Op, height: int, width: int) -> tuple[int, int, int]:
+        """Cycles of array and vector unit for a tile of convolution outputs; its weight rows."""
+        key = op.name, height, width
+        if key in self._tile_costs:
+            return self._tile_costs[key]
+        config, conv, window = self._config, op.conv, op.window
+        assert conv is not None
+        cut = chunks(
+            height // window[0], width // window[1], window, most_chunk(conv), config,
+            whole=op.staged,
+        )  # fmt: skip
+        positions = [c.height * c.width * window[0] * window[1] for c in cut]
+        _, kernel_h, kernel_w, _ = conv.weight.shape
+        array = vector = weights = 0
+        for part, count in self._blocks(conv).items():
+            rows = -(-kernel_h * kernel_w * part[1] // config.rows) * count
+            lanes = -(-part[0] // config.vector_lanes)
+            weights += rows * config.rows
+            array += sum(rows * max(p, config.rows) for p in positions)
+            vector += count * sum(
+                lanes * max(p, config.vector_lanes + 9) + VECTOR_OVERHEAD for p in positions
+            )
+        self._tile_costs[key] = array, vector, weights
+        return self._tile_costs[key]
+
+    def _blocks(self, conv: Conv) -> Counter[tuple[int, int]]:
+        """How many column blocks have how many outputs and inputs."""
+        if conv.name not in self._block_counts:
+            parts = blocks(conv, self._config)
+            self._block_counts[conv.name] = Counter((b.count, b.inner_count) for b in parts)
+        return self._block_counts[conv.name]
+
+
+def window_pitch(op: Op, graph: Graph, width: int, config: Config) -> int:
+    """Row pitch in ACT of a tile of `width` columns of `op`'s input."""
+    channels = graph.tensors[op.input].channels
+    nodes = [op.conv] if op.conv is not None else []
+    return row_pitch(width * channels, channels, nodes, config)
+
+
+def stage_depth(cuts: list[Tile], config: Config) -> int:
+    """Channels that a staged pool keeps: one column block, or all if tiles share rows."""
+    shared = any(a.stage.rows[1] > b.stage.rows[0] for a, b in pairwise(cuts))
+    return cuts[0].stage.depth if shared else min(cuts[0].stage.depth, config.cols)
+
+
+def _parts(size: int) -> list[int]:
+    """⌈size / n⌉ for n = 1, 2, …, each once."""
+    out: list[int] = []
+    n = 1
+    while True:
+        part = -(-size // n)
+        if not out or part != out[-1]:
+            out.append(part)
+        if part == 1:
+            return out
+        n = max(n + 1, -(-size // max(1, part - 1)))
+
+
+def find(taken: list[tuple[int, int]], sizes: list[int], config: Config) -> list[int] | None:
+    """Free addresses for areas of `sizes` bytes, or None.
+
+    Each area starts a bank that nobody else uses, if there is room, so that units seldom meet.
+    """
+    return _place(taken, sizes, config, fresh=True) or _place(taken, sizes, config, fresh=False)
+
+
+def _place(
+    taken: list[tuple[int, int]], sizes: list[int], config: Config, *, fresh: bool
+) -> list[int] | None:
+    bank, lanes = config.act_bank_bytes, config.act_lanes
+    taken = [
+        (start // bank * bank, -(-end // bank) * bank) if fresh
+        else (start, -(-end // lanes) * lanes)
+        for start, end in taken
+    ]  # fmt: skip
+    result: dict[int, int] = {}
+    for index in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        size = sizes[index]
+        starts = range(0, config.act_bytes, bank)
+        if not fresh:
+            starts = sorted({0, *starts, *(end for _, end in taken)})
+        base = next(
+            (
+                base
+                for base in starts
+                if base + size <= config.act_bytes
+                and all(base + size <= start or base >= end for start, end in taken)
+            ),
+            None,
+        )
+        if base is None:
+            return None
+        result[index] = base
+        end = base + size
+        taken.append((base, -(-end // bank) * bank if fresh else -(-end // lanes) * lanes))
+    return [result[i] for i in range(len(sizes))]

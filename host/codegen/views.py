@@ -1,0 +1,158 @@
+"""Maps in the activation scratchpad and in DRAM: where the byte (y, x, c) lies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..ir import Conv, Graph, Tensor
+
+if TYPE_CHECKING:
+    from ...hdl.config import Config
+    from ...hdl.isa import Segment
+
+
+@dataclass(frozen=True)
+class Box:
+    """A part of a map: rows, columns and channels, each [start, end)."""
+
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+    channels: tuple[int, int]
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return self.rows[1] - self.rows[0]
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return self.columns[1] - self.columns[0]
+
+    @property
+    def depth(self) -> int:
+        """Channels."""
+        return self.channels[1] - self.channels[0]
+
+
+def whole(tensor: Tensor) -> Box:
+    """All of a map."""
+    return Box((0, tensor.height), (0, tensor.width), (0, tensor.channels))
+
+
+@dataclass(frozen=True)
+class View:
+    """A part of a map in ACT: its byte (y, x, c) lies at origin + y·row_pitch + x·pixel_pitch + c.
+
+    Coordinates are those of the whole map, so `origin` may lie outside the memory.
+    """
+
+    tensor: Tensor
+    box: Box
+    origin: int
+    row_pitch: int
+    pixel_pitch: int
+
+    @classmethod
+    def at(cls, base: int, tensor: Tensor, box: Box, row_pitch: int, pixel_pitch: int) -> View:
+        """The view whose first byte lies at `base`."""
+        origin = base - box.rows[0] * row_pitch - box.columns[0] * pixel_pitch - box.channels[0]
+        return cls(tensor, box, origin, row_pitch, pixel_pitch)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes from the first to the last, inclusive."""
+        start, end = self.span(*self.box.rows)
+        return end - start
+
+    def address(self, y: int, x: int, c: int) -> int:
+        """ACT byte address of an element; may lie outside the part (padding)."""
+        return self.origin + y * self.row_pitch + x * self.pixel_pitch + c
+
+    def span(self, first: int, last: int) -> tuple[int, int]:
+        """Byte range [start, end) of rows first … last − 1, as far as they are here."""
+        box = self.box
+        first = min(max(first, box.rows[0]), box.rows[1] - 1)
+        last = max(min(last, box.rows[1]), first + 1)
+        start = self.address(first, box.columns[0], box.channels[0])
+        end = self.address(last - 1, box.columns[1] - 1, box.channels[1] - 1) + 1
+        return start, end
+
+
+@dataclass(frozen=True)
+class Home:
+    """A whole map in DRAM: its byte (y, x, c) at offset + y·row_pitch + x·pixel_pitch + c.
+
+    `offset` and `row_pitch` are multiples of the bus width.
+    """
+
+    tensor: Tensor
+    segment: Segment
+    offset: int
+    row_pitch: int
+
+    @property
+    def pixel_pitch(self) -> int:
+        """Bytes from pixel to pixel."""
+        return self.tensor.channels
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that it takes."""
+        return self.tensor.height * self.row_pitch
+
+    def address(self, y: int, x: int, c: int) -> int:
+        """Offset of an element in the segment."""
+        return self.offset + y * self.row_pitch + x * self.pixel_pitch + c
+
+
+def dram_pitch(length: int, config: Config) -> int:
+    """Bytes that a row of `length` bytes takes in DRAM."""
+    return -(-length // config.bus_bytes) * config.bus_bytes
+
+
+def row_pitch(least: int, channels: int, nodes: list[Conv], config: Config) -> int:
+    """The row pitch, at least `least`, that lets every consumer pack its reduction without gaps,
+    where one exists.
+
+    A window row is a run of kernel_width · channels bytes; a vector that straddles two runs needs
+    the next run to continue in the next byte lane, so dy · row_pitch ≡ run (mod act_lanes).
+    """
+    lanes = config.act_lanes
+    demands = [
+        (node.dilation[0], node.weight.shape[2] * channels)
+        for node in nodes
+        if node.weight.shape[1] > 1
+        and node.groups == 1
+        and node.dilation[1] == 1
+        and (node.weight.shape[2] * channels) % config.rows
+    ]
+    for pitch in range(least, least + lanes):
+        if all((dy * pitch - run) % lanes == 0 for dy, run in demands):
+            return pitch
+    return least
+
+
+def readers(name: str, graph: Graph) -> list[Conv]:
+    """The convolutions that read tensor `name` through their windows."""
+    return [node for node in graph.nodes if isinstance(node, Conv) and node.input == name]
+
+
+def inner_count(node: Conv, channels: int, view: View, config: Config) -> int:
+    """`kc` of a MATMUL over `channels` input channels of `node`: rounded up to a multiple of rows
+    where a vector would otherwise straddle runs that do not continue in the next byte lane.
+    """
+    _, height, width, _ = node.weight.shape
+    if channels % config.rows == 0 or height * width == 1:
+        return channels
+    pixel_jump = node.dilation[1] * view.pixel_pitch - channels
+    run = (width - 1) * node.dilation[1] * view.pixel_pitch + channels
+    row_jump = node.dilation[0] * view.row_pitch - run
+    pixels_fit = width == 1 or pixel_jump % config.act_lanes == 0
+    rows_fit = (
+        height == 1 or (width * channels) % config.rows == 0 or row_jump % config.act_lanes == 0
+    )
+    if pixels_fit and rows_fit:
+        return channels
+    return -(-channels // config.rows) * config.rows
