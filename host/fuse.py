@@ -101,10 +101,17 @@ def fuse(graph: Graph, config: Config) -> tuple[Op, ...]:
 
 
 def _stageable(pool: Pool, graph: Graph, config: Config) -> bool:
-    """Whether a pool can follow its convolution row by row: one accumulator half holds the rows
-    of a tile, and a quarter of ACT those of all channels if tiles share rows.
+    """Whether a pool can follow its convolution row by row.
+
+    One accumulator half must hold the rows of a tile, and a tile the rows that the next one shares
+    with it; if tiles share rows a quarter of ACT must hold them in all channels.
     """
     source, out = graph.tensors[pool.input], graph.tensors[pool.output]
-    rows = max(pool.kernel[0], pool.stride[0])
-    fits = out.height == 1 or 4 * rows * source.width * source.channels <= config.act_bytes
-    return pool.kernel[0] >= pool.stride[0] and rows * source.width <= config.acc_half and fits
+    kernel, stride = pool.kernel[0], pool.stride[0]
+    shared = kernel - stride
+    if shared < 0:
+        return False
+    height = min(max(1, -(-shared // stride)), out.height)
+    rows = height * stride + shared
+    fits = out.height == height or 4 * rows * source.width * source.channels <= config.act_bytes
+    return rows * source.width <= config.acc_half and fits

@@ -134,7 +134,7 @@ class _Planner:
         self.deaths[graph.output] = len(ops)
         for name, step in self.births.items():
             self.deaths.setdefault(name, step)
-        self._tile_costs: dict[tuple[str, int, int], tuple[int, int, int]] = {}
+        self._tile_costs: dict[tuple[str, int, int], tuple[int, int, int, int]] = {}
         self._block_counts: dict[str, Counter[tuple[int, int]]] = {}
         self._ideals: dict[str, int] = {}
         self._tilings: dict[tuple[str, int, int], list[Tile]] = {}
@@ -292,8 +292,12 @@ class _Planner:
             assert op.pool is not None
             conv = self._graph.tensors[op.conv.output]
             most = config.acc_half // conv.width
-            overlap = op.pool.kernel[0] - op.pool.stride[0]
-            rows = [h for h in rows if h * op.pool.stride[0] + max(0, overlap) <= most] or [1]
+            stride, overlap = op.pool.stride[0], op.pool.kernel[0] - op.pool.stride[0]
+            rows = [
+                h
+                for h in rows
+                if h * stride + overlap <= most and (h * stride >= overlap or h == out.height)
+            ]
         for height in rows:
             for depth in depths:
                 yield height, out.width, depth
@@ -368,7 +372,7 @@ class _Planner:
         config, graph = self._config, self._graph
         bus = config.bus_bytes
         out = graph.tensors[op.output]
-        loads = stores = vector = array = 0
+        loads = stores = vector = array = startup = 0
         if op.input in homes:
             for tile in cuts:
                 row = dram_pitch(tile.source.width * graph.tensors[op.input].channels, config)
@@ -381,8 +385,10 @@ class _Planner:
             channels = graph.tensors[op.conv.output].channels
             for index, tile in enumerate(cuts):
                 size = tile.conv.height, tile.conv.width
-                a, v, weights = self._tile_cost(op, *size)
+                a, v, weights, pieces = self._tile_cost(op, *size)
                 array, vector = array + a, vector + v
+                if index == 0:
+                    startup = loads // (len(cuts) * pieces)
                 if index == 0 or weights > config.wgt_rows * 3 // 4:
                     loads += weights * config.wgt_row_bytes // bus
                 if op.residual in homes:
@@ -390,12 +396,13 @@ class _Planner:
         if op.output in homes:
             stores = out.height * out.width * out.channels // bus
         steady = max(array, loads, stores, vector)
-        startup = min(loads // (2 * len(cuts)), steady // 4) if array else 0
         groups = -(-out.channels // depth)
         return steady + startup + len(cuts) * groups * _PER_TILE + _TAIL
 
-    def _tile_cost(self, op: Op, height: int, width: int) -> tuple[int, int, int]:
-        """Cycles of array and vector unit for a tile of convolution outputs; its weight rows."""
+    def _tile_cost(self, op: Op, height: int, width: int) -> tuple[int, int, int, int]:
+        """Cycles of array and vector unit for a tile of convolution outputs; the weight rows that
+        it needs, and in how many chunks it is worked on.
+        """
         key = op.name, height, width
         if key in self._tile_costs:
             return self._tile_costs[key]
@@ -416,7 +423,7 @@ class _Planner:
             vector += count * sum(
                 lanes * max(p, config.vector_lanes + 9) + VECTOR_OVERHEAD for p in positions
             )
-        self._tile_costs[key] = array, vector, weights
+        self._tile_costs[key] = array, vector, weights, len(cut)
         return self._tile_costs[key]
 
     def _blocks(self, conv: Conv) -> Counter[tuple[int, int]]:
