@@ -34,6 +34,8 @@ VECTOR_OVERHEAD = 24
 _TAIL = 200
 #: How much longer than its ideal an operation may take before other plans are tried.
 _WORSE = 1.02
+#: How much longer an operation takes whose buffers share banks, about.
+_SHARED = 1.15
 #: Cycles that a tile costs beside its work, about.
 _PER_TILE = 20
 
@@ -278,15 +280,8 @@ class _Planner:
             return
         rows = _parts(out.height)
         depths = [out.channels]
-        step = lcm(config.cols, config.bus_bytes)
-        if (
-            op.output in result.homes
-            and op.conv is not None
-            and op.pool is None
-            and op.conv.groups == 1
-            and out.channels % config.bus_bytes == 0
-        ):
-            depths += [d for d in (8 * step, 4 * step, 2 * step, step) if d < out.channels]
+        if op.output in result.homes or op.residual in result.homes:
+            depths += self._depths(op)
         if op.staged:
             assert op.conv is not None
             assert op.pool is not None
@@ -309,6 +304,21 @@ class _Planner:
             width = -(-width // (2 * align)) * align
             for depth in dict.fromkeys((depths[0], depths[-1])):
                 yield 1, width, depth
+
+    def _depths(self, op: Op) -> list[int]:
+        """Numbers of output channels, fewer than all, that can be worked on by themselves."""
+        config, out = self._config, self._graph.tensors[op.output]
+        if op.conv is None or out.channels % config.bus_bytes:
+            return []
+        if op.staged and stage_depth(self._tiles(op, 1, out.width), config) > config.cols:
+            return []
+        step = lcm(config.cols, config.bus_bytes)
+        ends = [(b.first, b.first + b.count - 1) for b in blocks(op.conv, config)]
+        return [
+            d
+            for d in (8 * step, 4 * step, 2 * step, step)
+            if d < out.channels and all(first // d == last // d for first, last in ends)
+        ]
 
     def _fit(
         self,
@@ -342,7 +352,11 @@ class _Planner:
         counts = {"source": count, "residual": turns, "target": turns, "stage": 1}
         lanes = config.act_lanes
         sizes = {role: -(-size // lanes) * lanes for role, size in sizes.items()}
-        places = find(taken, [sizes[role] * counts[role] for role in sizes], config)
+        areas = [sizes[role] * counts[role] for role in sizes]
+        places = place(taken, areas, config, fresh=True)
+        if places is None:
+            cut = replace(cut, cost=int(cut.cost * _SHARED))
+            places = place(taken, areas, config, fresh=False)
         if places is None:
             return None
         buffers = {
@@ -465,12 +479,14 @@ def find(taken: list[tuple[int, int]], sizes: list[int], config: Config) -> list
 
     Each area starts a bank that nobody else uses, if there is room, so that units seldom meet.
     """
-    return _place(taken, sizes, config, fresh=True) or _place(taken, sizes, config, fresh=False)
+    places = place(taken, sizes, config, fresh=True)
+    return place(taken, sizes, config, fresh=False) if places is None else places
 
 
-def _place(
+def place(
     taken: list[tuple[int, int]], sizes: list[int], config: Config, *, fresh: bool
 ) -> list[int] | None:
+    """Free addresses for areas of `sizes` bytes, in banks of their own if `fresh`, or None."""
     bank, lanes = config.act_bank_bytes, config.act_lanes
     taken = [
         (start // bank * bank, -(-end // bank) * bank) if fresh
