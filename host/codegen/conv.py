@@ -132,7 +132,7 @@ class _Tile:
             else [(piece, block) for block in group.blocks for piece in cut]
         )
         for piece, block in order:
-            boxes = self._boxes(block)
+            boxes, par = self._boxes(block), 0
             for index, box in enumerate(boxes):
                 weights = self._load_weights(block, index, box)
                 self._source.need(self._last_row(piece))
