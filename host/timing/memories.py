@@ -20,7 +20,7 @@ WRITE_CONFLICT = 2
 def window(
     config: Config, base: int, lanes: Iterable[int], jumps: Sequence[int] | None = None
 ) -> list[int]:
-    """ACT addresses of the given lanes of a window at `base`, whose lanes jump by whole words."""
+    """ACT addresses of the given lanes of a window at `base`; lane i jumps by jumps[i] words."""
     offsets = [i + (config.act_lanes * jumps[i] if jumps is not None else 0) for i in lanes]
     return [(base + offset) % config.act_bytes for offset in offsets]
 
