@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from .isa import Opcode
 from .ports import ACT_ADDR_BITS, instruction_layout
-from .shift_add import times
+from .weight_unit import times
 
 if TYPE_CHECKING:
     from .config import Config

@@ -1,4 +1,4 @@
-"""WGT, PAR and TBL: written by the bus beat, read by the row."""
+"""WGT and PAR: written by the bus beat, read by the row."""
 
 from __future__ import annotations
 

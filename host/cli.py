@@ -121,6 +121,9 @@ def run(
     latency: Annotated[
         int, typer.Option(help="Cycles from a read address to its data.", min=0)
     ] = 50,
+    beat_interval: Annotated[
+        int, typer.Option(help="Cycles from a beat of the memory to the next.", min=1)
+    ] = 1,
     data: DataOption = None,
     weights: WeightsOption = None,
     input: Annotated[
@@ -142,6 +145,7 @@ def run(
     \b
     weft run lenet
     weft run lenet --backend icarus --config small --latency 100
+    weft run lenet --backend model --beat-interval 4
     weft run lenet --images 1 --trace lenet.fst
     weft run lenet.weft --input x.npy --output y.npy
     """
@@ -155,14 +159,16 @@ def run(
         if input is not None or output is not None:
             raise WeftError("--input and --output go with a program file, lenet has its own data")
         machine = load_config(config or "default")
-        run_lenet(backend, machine, images, latency, data, weights, trace, json)
+        memory = latency, beat_interval
+        run_lenet(backend, machine, images, *memory, data, weights, trace, json)
     else:
         if not target.endswith(".weft") and not Path(target).is_file():
             raise WeftError(f"unknown target {target!r}: neither lenet nor a program file")
         if data is not None or weights is not None:
             raise WeftError("--data and --weights go with lenet; a program file takes --input")
         machine = None if config is None else load_config(config)
-        run_program(Path(target), backend, machine, images, latency, input, output, trace, json)
+        memory = latency, beat_interval
+        run_program(Path(target), backend, machine, images, *memory, input, output, trace, json)
 
 
 # -- compile, disassemble ----------------------------------------------------------------------

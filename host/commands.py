@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..hdl.config import Config
+    from .run import Report
 
 _out = Console()
 
@@ -30,6 +31,7 @@ def run_lenet(
     config: Config,
     images: int | None,
     latency: int,
+    beat_interval: int,
     data: Path | None,
     weights: Path | None,
     trace: Path | None,
@@ -56,7 +58,9 @@ def run_lenet(
     with status("Computing the reference", json):
         reference = interpreter.run_all(network.graph, inputs)
     with status(_preparing(backend), json):
-        device = open_device(backend, config, latency=latency, trace=trace)
+        device = open_device(
+            backend, config, latency=latency, beat_interval=beat_interval, trace=trace
+        )
     try:
         with Bar(f"Running on {backend}", count, json) as step:
             report = run(
@@ -66,6 +70,7 @@ def run_lenet(
                 reference=reference,
                 inspect=inspect,
                 latency=latency,
+                beat_interval=beat_interval,
                 progress=step,
             )
     finally:
@@ -75,16 +80,14 @@ def run_lenet(
     float_correct = int(
         np.count_nonzero(network.float_predictions[:count] == network.labels[:count])
     )
-    values = summary(
-        report, backend=backend, latency=latency, correct=correct, float_correct=float_correct
-    )
+    values = summary(report, backend=backend, correct=correct, float_correct=float_correct)
     if json:
         print(jsonlib.dumps(values))
     else:
         _out.print(layer_table(report))
         _out.print(
             f"{_count(count, 'image')} in {report.seconds:.1f} s on {backend}, "
-            f"memory latency {latency}: {report.mismatches} mismatching bytes\n"
+            f"{_memory(report)}: {report.mismatches} mismatching bytes\n"
             f"accuracy: float {float_correct / count:.2%}, INT8 {correct / count:.2%}",
             highlight=False,
         )
@@ -98,6 +101,7 @@ def run_program(
     config: Config | None,
     images: int | None,
     latency: int,
+    beat_interval: int,
     input: Path | None,
     output: Path | None,
     trace: Path | None,
@@ -126,21 +130,30 @@ def run_program(
     if output is not None:
         require_place(output)
     with status(_preparing(backend), json):
-        device = open_device(backend, program.config, latency=latency, trace=trace)
+        device = open_device(
+            backend, program.config, latency=latency, beat_interval=beat_interval, trace=trace
+        )
     try:
         with Bar(f"Running on {backend}", len(inputs), json) as step:
-            report = run(program, device, inputs, latency=latency, progress=step)
+            report = run(
+                program,
+                device,
+                inputs,
+                latency=latency,
+                beat_interval=beat_interval,
+                progress=step,
+            )
     finally:
         device.close()
     if output is not None:
         _write_npy(output, np.stack(report.outputs))
     if json:
-        print(jsonlib.dumps(summary(report, backend=backend, latency=latency)))
+        print(jsonlib.dumps(summary(report, backend=backend)))
     else:
         _out.print(layer_table(report))
         _out.print(
             f"{_count(report.images, 'input')} in {report.seconds:.1f} s on {backend}, "
-            f"memory latency {latency}" + (f"; outputs in {output}" if output else ""),
+            f"{_memory(report)}" + (f"; outputs in {output}" if output else ""),
             highlight=False,
         )
 
@@ -148,6 +161,11 @@ def run_program(
 def _preparing(backend: str) -> str:
     slow = backend not in SIGNALLESS
     return f"Preparing {backend}{' (the first time builds the simulator)' if slow else ''}"
+
+
+def _memory(report: Report) -> str:
+    pace = f", a beat every {report.beat_interval} cycles" if report.beat_interval > 1 else ""
+    return f"memory latency {report.latency}{pace}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -98,7 +98,12 @@ def backends() -> list[str]:
 
 
 def open_device(
-    backend: str, config: Config, *, latency: int = 50, trace: Path | None = None
+    backend: str,
+    config: Config,
+    *,
+    latency: int = 50,
+    beat_interval: int = 1,
+    trace: Path | None = None,
 ) -> Device:
     """Open a device.
 
@@ -110,6 +115,8 @@ def open_device(
         The machine.
     latency
         Cycles from a read address to its first beat (simulated memory).
+    beat_interval
+        Cycles from a beat to the next (simulated memory).
     trace
         Where to write an FST waveform, if anywhere.
 
@@ -121,4 +128,5 @@ def open_device(
     found = {entry.name: entry for entry in entry_points(group="weft.devices")}
     if backend not in found:
         raise DeviceError(f"unknown backend {backend!r}; there are {', '.join(sorted(found))}")
-    return found[backend].load()(config, latency=latency, trace=trace)
+    device = found[backend].load()
+    return device(config, latency=latency, beat_interval=beat_interval, trace=trace)

@@ -314,12 +314,19 @@ class GoldenDevice:
     ----------
     config
         The machine.
-    latency, trace
+    latency, beat_interval, trace
         Taken for the sake of the device interface; this machine knows no time.
     """
 
-    def __init__(self, config: Config, *, latency: int = 50, trace: Path | None = None):
-        del latency, trace
+    def __init__(
+        self,
+        config: Config,
+        *,
+        latency: int = 50,
+        beat_interval: int = 1,
+        trace: Path | None = None,
+    ):
+        del latency, beat_interval, trace
         self.config = config
         self.machine = GoldenMachine(config)
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,19 @@ class Layer:
     bound_cycles: int
     last_vector: int
     dump: Port | None = None
+
+
+def layer_ends(layers: Sequence[Layer], done: Sequence[int] | np.ndarray, total: int) -> list[int]:
+    """The cycle in which each of `layers` ends.
+
+    Parameters
+    ----------
+    done
+        Completion of each of VECTOR's instructions.
+    total
+        Cycles of the run; the last layer takes the end of it.
+    """
+    return [*(int(done[layer.last_vector - 1]) for layer in layers[:-1]), total][: len(layers)]
 
 
 @dataclass(frozen=True)

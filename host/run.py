@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..hdl.isa import Unit
 from .device import DeviceError
+from .program import layer_ends
 from .timing.machine import predict
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from .device import Device
     from .program import Program
+    from .timing.prediction import Prediction
 
 
 @dataclass
@@ -45,6 +48,7 @@ class Report:
 
     program: Program
     latency: int = 50
+    beat_interval: int = 1
     outputs: list[np.ndarray] = field(default_factory=list)
     layers: list[LayerReport] = field(default_factory=list)
     cycles: int | None = None
@@ -57,11 +61,28 @@ class Report:
         """Inputs that were run."""
         return len(self.outputs)
 
+    @cached_property
+    def prediction(self) -> Prediction:
+        """What the timing model says of one image."""
+        return predict(
+            self.program.config,
+            self.program.code,
+            latency=self.latency,
+            beat_interval=self.beat_interval,
+        )
+
     @property
     def predicted_cycles(self) -> int:
-        """What the timing model says of `cycles`, at `latency`."""
-        prediction = predict(self.program.config, self.program.code, latency=self.latency)
-        return prediction.cycles * self.images
+        """What the timing model says of `cycles`."""
+        return self.prediction.cycles * self.images
+
+    @property
+    def as_predicted(self) -> bool | None:
+        """Whether every counter of the device is what the model says; None if it does not count."""
+        if self.cycles is None:
+            return None
+        counters = self.prediction.counters
+        return self.counters == {name: self.images * value for name, value in counters.items()}
 
     @property
     def cycles_per_image(self) -> float | None:
@@ -90,6 +111,7 @@ def run(
     reference: dict[str, np.ndarray] | None = None,
     inspect: Program | None = None,
     latency: int = 50,
+    beat_interval: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> Report:
     """Run `program` on `device` for each of `inputs`.
@@ -102,8 +124,8 @@ def run(
         Every tensor of the network by name, int8 [N, …], as the interpreter computes them.
     inspect
         The same network compiled with ``inspect=True``; run besides, to compare every layer.
-    latency
-        The device's memory latency, for the prediction.
+    latency, beat_interval
+        Those of the device's memory, for the prediction.
     progress
         Called with the number of inputs finished.
 
@@ -120,7 +142,7 @@ def run(
             f"but the device is a {device.config.name!r}; compile it again"
         )
     start = time.perf_counter()
-    report = Report(program, latency)
+    report = Report(program, latency, beat_interval)
     report.layers = [
         LayerReport(layer.name, layer.kind, layer.macs, layer.bound_cycles)
         for layer in program.layers
@@ -155,8 +177,6 @@ def run(
 def _add_layer_cycles(report: Report, done: np.ndarray, total: int) -> None:
     """Split a run's cycles at the layers' last vector instructions; the end goes to the last."""
     before = 0
-    last = len(report.layers) - 1
-    for index, (row, layer) in enumerate(zip(report.layers, report.program.layers, strict=True)):
-        end = total if index == last else int(done[layer.last_vector - 1])
+    for row, end in zip(report.layers, layer_ends(report.program.layers, done, total), strict=True):
         row.cycles = (row.cycles or 0) + end - before
         before = end

@@ -22,6 +22,7 @@ constexpr uint64_t NEVER = ~uint64_t{0};
 // What Python sets, field by field (ctypes structure Options of fast.py).
 struct Options {
     uint64_t latency;          // cycles from address to first beat; 0 counts as 1
+    uint64_t beat_interval;    // cycles from a beat's handshake to the next; 0 counts as 1
     uint64_t stall_seed;       // 0: no stalls
     uint64_t read_fault;       // number of the read beat that fails, since the origin
     uint64_t read_response;    // with this response
@@ -84,7 +85,7 @@ public:
     int64_t written = -1;  // when the latest write beat with strobes was first offered
     uint8_t rdata[BYTES] = {};
 
-    Options options{1, 0, NEVER, 0, NEVER, 0, NEVER, 0, NEVER, 0};
+    Options options{1, 1, 0, NEVER, 0, NEVER, 0, NEVER, 0, NEVER, 0};
     std::vector<Event> traffic;
     std::string violation;  // first breach of the protocol by the master
     std::string escape;     // first burst outside the windows
@@ -113,19 +114,13 @@ public:
         violation.clear();
     }
 
-    // Cycle numbers in the log, stalls and fault numbers count from `cycle`.
+    // Cycle numbers in the log, stalls, beat intervals and fault numbers count from `cycle`.
     void origin(uint64_t cycle) {
-        m_origin = cycle;
+        m_origin = m_next_read = m_next_write = cycle;
         for (uint64_t& count : m_count) count = 0;
         m_stopped = NEVER;
         written = -1;
         traffic.clear();
-    }
-
-    // No transfer is under way: whatever was asked is answered.
-    bool idle() const {
-        return m_reads.empty() && m_writes.empty() && m_beats.empty() && m_responses.empty()
-               && !(m_held_ar || m_held_aw || m_held_w);
     }
 
     void drive(uint64_t t) {
@@ -133,8 +128,9 @@ public:
         stalled |= silence(t);
         arready = !(stalled >> AR & 1);
         awready = !(stalled >> AW & 1);
-        wready = !(stalled >> W & 1);
-        if (!rvalid && !(stalled >> R & 1) && !m_reads.empty() && m_reads.front().due <= t) {
+        wready = !(stalled >> W & 1) && t >= m_next_write;
+        if (!rvalid && !(stalled >> R & 1) && !m_reads.empty() && m_reads.front().due <= t
+            && t >= m_next_read) {
             present_read();
         }
         if (!bvalid && !(stalled >> B & 1) && !m_responses.empty() && m_responses.front().due <= t) {
@@ -146,12 +142,14 @@ public:
 
     void sample(uint64_t t, const Master<BYTES>& master) {
         const uint64_t due = t + (options.latency ? options.latency : 1);
+        const uint64_t next = t + (options.beat_interval ? options.beat_interval : 1);
         moved = false;
         if (rvalid && master.rready) {
             uint64_t value;
             std::memcpy(&value, rdata, sizeof value);
             log(t, R, value);
             rvalid = false;
+            m_next_read = next;
             Read& read = m_reads.front();
             read.addr += BYTES;
             if (--read.beats == 0) m_reads.pop_front();
@@ -186,6 +184,7 @@ public:
                 uint64_t value;
                 std::memcpy(&value, master.w.data, sizeof value);
                 log(t, W, value);
+                m_next_write = next;
                 m_beats.push_back(master.w);
                 if (master.w.strobe) written = m_offered;
             }
@@ -224,6 +223,7 @@ private:
     std::deque<Write> m_writes;
     std::deque<Beat<BYTES>> m_beats;
     std::deque<Answer> m_responses;
+    uint64_t m_next_read = 0, m_next_write = 0;  // cycles from which the next beats may be
     uint64_t m_origin = 0, m_count[CHANNELS] = {}, m_stopped = NEVER;
     int64_t m_offered = 0;
     bool m_held_ar = false, m_held_aw = false, m_held_w = false;

@@ -26,7 +26,6 @@ from .memory_model import Options
 from .session import (
     BUSY,
     COUNTERS,
-    FAILED,
     IDENTITY,
     SOFT_RESET,
     START,
@@ -71,6 +70,7 @@ class _Simulated:
         config: Config,
         *,
         latency: int = 50,
+        beat_interval: int = 1,
         trace: Path | None = None,
         stalls: int = 0,
         memory: Options | None = None,
@@ -81,8 +81,12 @@ class _Simulated:
     ):
         if latency < 0:
             raise DeviceError(f"latency must be 0 or more cycles, not {latency}")
+        if beat_interval < 1:
+            raise DeviceError(f"beat_interval must be 1 or more cycles, not {beat_interval}")
         self.config = config
-        self.memory = replace(memory or Options(), latency=latency, stall_seed=stalls)
+        self.memory = replace(
+            memory or Options(), latency=latency, beat_interval=beat_interval, stall_seed=stalls
+        )
         self.watchdog = watchdog
         self.patience = patience
         self.limit = limit
@@ -98,7 +102,7 @@ class VerilatorDevice(_Simulated):
     ----------
     config
         The machine.
-    latency
+    latency, beat_interval
         Of the memory, in cycles.
     trace
         Where to write an FST waveform of all jobs, if anywhere.
@@ -160,11 +164,9 @@ class VerilatorDevice(_Simulated):
         control = REGISTERS["CONTROL"].address
         machine.write(control, SOFT_RESET)
         begin = machine.cycle
-        while (status := machine.read(REGISTERS["STATUS"].address)) & BUSY:
+        while machine.read(REGISTERS["STATUS"].address) & BUSY:
             if machine.cycle - begin > self.patience:
                 raise restless(self.patience)
-        if status & FAILED:  # transfers of the last job were never answered
-            machine.reset()
         for name, value in session.setup:
             machine.write(REGISTERS[name].address, value)
         machine.write(control, START, start=True)

@@ -80,7 +80,7 @@ class _Event(ctypes.Structure):
 
 
 _OPTION_NAMES = (
-    *("latency", "stall_seed", "read_fault", "read_response", "write_fault"),
+    *("latency", "beat_interval", "stall_seed", "read_fault", "read_response", "write_fault"),
     *("write_response", "stop", "after", "pause", "log_traffic"),
 )
 
@@ -232,7 +232,7 @@ class FastMachine:
         self.reset()
 
     def set_options(self, options: Options) -> None:
-        """Change latency, stalls and faults of the memory; not while the machine runs."""
+        """Change latency, pace, stalls and faults of the memory; not while the machine runs."""
         values = {name: getattr(options, name) for name in _OPTION_NAMES}
         self._lib.weft_options(
             self._machine, ctypes.byref(_Options(**{k: min(v, NEVER) for k, v in values.items()}))
@@ -327,11 +327,6 @@ class FastMachine:
         """Cycle since START in which the latest write beat with strobes was offered; -1: none."""
         return self._lib.weft_written(self._machine)
 
-    @property
-    def answered(self) -> bool:
-        """The memory has answered whatever it was asked."""
-        return bool(self._lib.weft_answered(self._machine))
-
     def retired(self) -> np.ndarray:
         """(cycle since START, unit) of each completed instruction."""
         return self._events(self._lib.weft_retired)[:, :2].astype(np.int64)
@@ -386,7 +381,6 @@ def _load(library: Path) -> ctypes.CDLL:
         "weft_idle": (None, machine, u64),
         "weft_cycle": (u64, machine),
         "weft_written": (ctypes.c_int64, machine),
-        "weft_answered": (ctypes.c_int, machine),
         "weft_violation": (ctypes.c_char_p, machine),
         "weft_retired": (u64, machine, events),
         "weft_traffic": (u64, machine, events),

@@ -37,6 +37,9 @@ class Options:
     latency
         Cycles from an address handshake to the first beat, and from the last write beat to the
         response; 0 counts as 1.
+    beat_interval
+        Cycles from a beat's handshake to the next that may be: RVALID stays low, and WREADY too, in
+        between; 0 counts as 1.
     stall_seed
         Non-zero: every channel stalls at random, reproducibly.
     read_fault, read_response
@@ -51,6 +54,7 @@ class Options:
     """
 
     latency: int = 50
+    beat_interval: int = 1
     stall_seed: int = 0
     read_fault: int = NEVER
     read_response: int = Response.SLVERR
@@ -148,11 +152,12 @@ class AxiMemoryModel:
         self._held: dict[Channel, Address | Beat] = {}
         self._count = [0] * len(Channel)
         self._origin = self._offered = 0
+        self._next_read = self._next_write = 0  # cycles from which the next beats may be
         self._stopped: int | None = None
 
     def origin(self, cycle: int) -> None:
-        """Log, stalls and numbers of faults count from `cycle`."""
-        self._origin = cycle
+        """Log, stalls, beat intervals and numbers of faults count from `cycle`."""
+        self._origin = self._next_read = self._next_write = cycle
         self._count = [0] * len(Channel)
         self._stopped = None
         self.written = -1
@@ -162,7 +167,7 @@ class AxiMemoryModel:
     def idle(self) -> bool:
         """Nothing will change on the slave's outputs until the master asserts a valid."""
         busy = self._reads or self._writes or self._beats or self._responses or self._held
-        return not busy and self.options.stop == NEVER
+        return bool(self.wready) and not busy and self.options.stop == NEVER
 
     def drive(self, t: int) -> None:
         """Decide the outputs of cycle t."""
@@ -171,9 +176,10 @@ class AxiMemoryModel:
         stalled |= self._silence(t)
         self.arready = ~stalled >> Channel.AR & 1
         self.awready = ~stalled >> Channel.AW & 1
-        self.wready = ~stalled >> Channel.W & 1
+        self.wready = ~stalled >> Channel.W & int(t >= self._next_write)
         if (
             not self.rvalid
+            and t >= self._next_read
             and not stalled >> Channel.R & 1
             and self._reads
             and self._reads[0][2] <= t
@@ -192,9 +198,11 @@ class AxiMemoryModel:
     def sample(self, t: int, master: Master) -> None:
         """Take the master's outputs of cycle t; ProtocolError if they break the rules."""
         due = t + max(1, self.options.latency)
+        interval = max(1, self.options.beat_interval)
         if self.rvalid and master.rready:
             self._log(t, Channel.R, self.rdata & _MASK)
             self.rvalid = 0
+            self._next_read = t + interval
             read = self._reads[0]
             read[0] += self.bytes
             read[1] -= 1
@@ -221,6 +229,7 @@ class AxiMemoryModel:
             if w.strobe:
                 self.written = self._offered
             self._log(t, Channel.W, w.data & _MASK)
+            self._next_write = t + interval
             self._beats.append(w)
         while self._beats and self._writes:
             self._write(t, due)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from weft.hdl.config import PRESETS, Config
 from weft.hdl.isa import Opcode
 from weft.hdl.ports import PC_BITS, instruction_layout
-from weft.host.timing.dma import Rows
+from weft.host.timing.bursts import Rows
 from weft.tb.axi_memory import AxiMemory
 from weft.tb.bench import STALLS, Cycles, clock_and_reset, pack, random_bytes
 from weft.tb.memory_model import Channel, Options

@@ -147,7 +147,7 @@ def predict(instructions: list[Instruction], world: World, log: Log):
     at = 0
     arrivals = []
     for burst in front.bursts:
-        for i in range(burst.first, burst.first + burst.count):
+        for i in range(burst.first, burst.first + burst.size):
             arrivals.append(log.beats[at + burst.completing_beat(i, BUS)])
         at += burst.beats
     requests, dispatches = [], []
@@ -155,7 +155,7 @@ def predict(instructions: list[Instruction], world: World, log: Log):
     for i, instruction in enumerate(instructions):
         while k < len(front.bursts) and (front.needs(k) is None or front.needs(k) < i):
             requests.append(front.request(k))
-            front.accept(k, log.requests[k][1])
+            front.accept(log.requests[k][1])
             k += 1
         front.arrive(arrivals[i])
         cycle = front.earliest()

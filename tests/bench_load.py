@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 
 import cocotb
+import numpy as np
 from weft.hdl.isa import Memory as Local
 from weft.hdl.isa import Opcode
 from weft.hdl.ports import BurstRequest
 from weft.hdl.registers import Error
-from weft.host.timing.dma import load_times, split
+from weft.host.timing.bursts import split
+from weft.host.timing.reads import ADDRESS, READ_TO_WRITE, ReadClock
 from weft.tb.bench import STALLS, pack
 from weft.tb.memory_model import Channel
 
@@ -30,8 +33,7 @@ from tests.bench_dma import (
 )
 
 COUNT = int(os.environ.get("COUNT", "40"))
-PORTS = {Local.ACT: "act", Local.WGT: "wgt", Local.PAR: "par", Local.TBL: "tbl"}
-SIZES = {Local.WGT: CONFIG.wgt_bytes, Local.PAR: CONFIG.par_bytes, Local.TBL: CONFIG.tbl_bytes}
+PORTS = {Local.ACT: "act", Local.WGT: "wgt", Local.PAR: "par"}
 #: A write on chip: memory, address, {lane: byte}.
 Write = tuple[int, int, dict[int, int]]
 
@@ -43,7 +45,7 @@ def programs(seed: int, count: int, pace: int) -> list[Move]:
     for _ in range(count):
         go += rng.randrange(pace + 1)
         move = random_move(rng, go)
-        memory = rng.choice(list(Local))
+        memory = rng.choice(list(PORTS))
         fields = {**move.fields, "memory": memory}
         if memory != Local.ACT:
             for name in ("local", "local_pitch", "length"):
@@ -63,8 +65,10 @@ def expected_writes(moves: list[Move], data: list[bytearray]) -> list[Write]:
             for beat in range(0, f["length"], BUS):
                 local = (f["local"] + row * f["local_pitch"] + beat) % (1 << 20)
                 lanes = dict(enumerate(source[beat : beat + BUS]))
-                if f["memory"] in SIZES:
-                    local = local % SIZES[f["memory"]] // BUS
+                if f["memory"] == Local.WGT:
+                    local = local % CONFIG.wgt_bytes // BUS
+                elif f["memory"] == Local.PAR:
+                    local = local % CONFIG.par_bytes // BUS
                 out.append((f["memory"], local, lanes))
     return out
 
@@ -203,42 +207,71 @@ def check_limits(bench: Bench, lengths: list[int], fetch_starts: set[int]) -> No
 
 
 def load_bursts(moves: list[Move]) -> list[tuple[int, int]]:
-    return [
-        burst
-        for move in moves
-        for row in split(move.rows, BUS, CONFIG.burst_beats)
-        for burst in row
-    ]
+    return [burst for move in moves for burst in split(move.rows, BUS, CONFIG.burst_beats)]
+
+
+def play(clock: ReadClock, moves: list[Move], fetches: list[tuple[int, int, int]]) -> list[int]:
+    """Let the moves and FETCH bursts pass; the cycles in which the latter are accepted."""
+    accepted: list[int] = []
+    while True:
+        while (n := len(clock.starts)) < len(moves):
+            # A move is at the queue's head one cycle after the start of the one before.
+            go = max(moves[n].go, clock.starts[-1] + 1 if n else 0)
+            if clock.start(go, moves[n].rows) is None:
+                break
+        k = len(accepted)
+        offered = None
+        if k < len(fetches):
+            offered = max(fetches[k][0], accepted[-1] + 1 if k else 0)
+        if not clock.serve(offered):
+            if offered is None:
+                return accepted
+            accepted.append(clock.fetch(offered, fetches[k][2])[0])
 
 
 @cocotb.test()
-@cocotb.parametrize(latency=[1, 7, 50, 200], pace=[0, 60])
-async def exact_times(dut, latency, pace):
+@cocotb.parametrize(
+    (
+        ("latency", "pace", "interval"),
+        [*itertools.product((1, 7, 50, 200), (0, 60), (1,)), (1, 60, 3), (50, 0, 2), (50, 60, 5)],
+    )
+)
+async def exact_times(dut, latency, pace, interval):
     """Every AR handshake, write and completion in its cycle; FETCH bursts in between."""
     moves = programs(latency + pace, COUNT, pace)
     fetches = random_fetches(latency, COUNT, 90) if pace else []
-    bench, data = await setup(dut, moves, fetches, latency=latency)
-    await bench.run()
-    loads, fetched = load_times(
-        CONFIG, latency, [(m.go, m.rows) for m in moves], [(t, n) for t, _, n in fetches]
-    )
+    bench, data = await setup(dut, moves, fetches, latency=latency, beat_interval=interval)
+    await bench.run(limit=20_000 * interval)
+    clock = ReadClock(CONFIG, latency, interval)
+    accepted = play(clock, moves, fetches)
+    assert len(clock.dones) == len(moves)
     driver = bench.driver
-    assert driver.started == [t.start for t in loads]
-    assert bench.accepted == [b.accept for b in fetched]
-    addresses = [b.address for t in loads for b in t.bursts]
-    want = list(zip(addresses, [a for a, _ in load_bursts(moves)], strict=True))
-    want += [(b.address, f[1]) for b, f in zip(fetched, fetches, strict=True)]
+    assert driver.started == clock.starts
+    assert bench.accepted == accepted
+    want = [
+        (cycle + ADDRESS, addr)
+        for cycle, (addr, _) in zip(clock.accepts, load_bursts(moves), strict=True)
+    ]
+    want += [(cycle + ADDRESS, f[1]) for cycle, f in zip(accepted, fetches, strict=True)]
     assert bench.memory.on(Channel.AR) == sorted(want)
-    assert [t for t, _ in bench.writes] == [w for t in loads for w in t.writes]
+    arrivals: dict[bool, list[int]] = {False: [], True: []}
+    beats = np.diff(clock.before).tolist()
+    for k, (first, count) in enumerate(zip(clock.firsts, beats, strict=True)):
+        cycles = range(first, first + count * interval, interval)
+        arrivals[k in clock.fetches] += [cycle + READ_TO_WRITE for cycle in cycles]
+    assert [t for t, _ in bench.writes] == arrivals[False]
     assert [w for _, w in bench.writes] == expected_writes(moves, data)
-    assert driver.done == [(t.done, m.fields["post"]) for t, m in zip(loads, moves, strict=True)]
+    assert driver.done == [
+        (cycle, m.fields["post"]) for cycle, m in zip(clock.dones, moves, strict=True)
+    ]
     assert driver.busy == in_flight(driver.started, [t for t, _ in driver.done])
     written = {t for t, _ in bench.writes}
     assert driver.stall == [t for t in driver.busy if t not in written]
-    check_fetched(bench, fetches, data)
-    assert [t for t, _, _ in bench.fetched] == [
-        t + 1 for b in fetched for t in range(b.first, b.last + 1)
+    assert np.diff(clock.written(np.arange(-1, bench.cycles.now))).tolist() == [
+        t in written for t in range(bench.cycles.now)
     ]
+    check_fetched(bench, fetches, data)
+    assert [t for t, _, _ in bench.fetched] == arrivals[True]
     assert bench.beats == [t + 1 for t, _ in bench.memory.on(Channel.R)]
     assert not bench.faults
     assert not bench.errors

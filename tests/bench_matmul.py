@@ -11,14 +11,8 @@ import cocotb
 import numpy as np
 from weft.hdl.config import Config
 from weft.hdl.isa import Instruction, Opcode
-from weft.host.timing.matmul import (
-    ACT_READ,
-    WGT_READ,
-    MatmulTimes,
-    MatmulTiming,
-    accumulate_cycle,
-    done_cycle,
-)
+from weft.hdl.weight_unit import DECIDE_STAGES, LAUNCH_STAGES
+from weft.host.timing.matmul import MatmulTimes, MatmulTiming, accumulate_cycle, done_cycle
 from weft.tb.bench import Cycles, clock_and_reset
 
 CONFIG = Config(**json.loads(os.environ["CONFIG"]))
@@ -152,15 +146,25 @@ class Expected:
             block, t = divmod(j, tiles)
             at = (i.wgt + j * rows + np.arange(rows)) % CONFIG.wgt_rows
             for p, row in enumerate(reversed(at)):
-                self.wgt_reads[int(decision) + WGT_READ + p] = int(row)
+                self.wgt_reads[int(decision) + DECIDE_STAGES + p] = int(row)
             addr, inside, valid = gather(i, t)
             vectors = np.where(valid, np.where(inside, self.act[addr], i.fill), 0)
             sums = vectors.astype(np.int64) @ self.wgt[at, : CONFIG.cols].astype(np.int64)
             for m in range(i.oy * i.ox):
                 cycle = int(launch) + m
-                self.act_reads[cycle + ACT_READ] = addr[m], inside[m], i.fill
+                self.act_reads[cycle + LAUNCH_STAGES] = addr[m], inside[m], i.fill
                 entry = (i.acc + block * i.oy * i.ox + m) % CONFIG.acc_depth
                 self.sums[cycle] = entry, bool(t or i.accumulate), sums[m]
+
+
+def cycles_of(spans) -> list[int]:
+    """The cycles in intervals (after, up to), ascending."""
+    return [
+        cycle
+        for since, until in spans
+        for a, b in zip(since.tolist(), until.tolist(), strict=True)
+        for cycle in range(a + 1, b + 1)
+    ]
 
 
 class Monitor:
@@ -199,6 +203,10 @@ class Monitor:
         assert self.seen["matmul.done"] == [
             (t.done, i.post) for t, i in zip(times, self.program, strict=True)
         ]
+        assert sorted(self.seen["weight.stall"]) == cycles_of(
+            t.weight_waits(CONFIG.rows) for t in times
+        )
+        assert sorted(self.seen["matmul.stall"]) == cycles_of(t.waits() for t in times)
         assert len(self.seen["weight.stall"]) == sum(t.weight_stalls for t in times)
         assert len(self.seen["matmul.stall"]) == sum(t.stalls for t in times)
 

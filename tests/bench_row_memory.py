@@ -6,7 +6,7 @@ import os
 import random
 
 import cocotb
-from weft.host.timing import memories as timing
+from weft.hdl.ports import ROW_READ_LATENCY
 from weft.tb.bench import clock_and_reset
 
 ROWS = int(os.environ.get("ROWS", "64"))
@@ -37,7 +37,7 @@ async def random_traffic(dut):
         dut.write__strobe.value = strobe & ((1 << BUS_BYTES) - 1)
         dut.read__addr.value = row
         if reading:
-            answers[now + timing.ROW_READ] = bytes(memory[row * ROW_BYTES : (row + 1) * ROW_BYTES])
+            answers[now + ROW_READ_LATENCY] = bytes(memory[row * ROW_BYTES : (row + 1) * ROW_BYTES])
         await cycles.settle()
         if now in answers:
             got = int(dut.read__data.value).to_bytes(ROW_BYTES, "little")

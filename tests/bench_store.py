@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 from collections import deque
 
 import cocotb
+import numpy as np
 from weft.hdl.isa import Opcode
 from weft.hdl.ports import ACT_READ_LATENCY
 from weft.hdl.registers import Error
 from weft.hdl.write_engine import write_burst_beats
-from weft.host.timing.dma import split, store_times
+from weft.host.timing.bursts import split
+from weft.host.timing.writes import StoreClock
 from weft.tb.bench import STALLS, random_bytes
 from weft.tb.memory_model import Channel, Response
 
@@ -61,12 +64,7 @@ def apply(moves: list[Move], data: list[bytearray]) -> None:
 
 
 def bursts(moves: list[Move]) -> list[tuple[int, int]]:
-    return [
-        burst
-        for move in moves
-        for row in split(move.rows, BUS, write_burst_beats(CONFIG))
-        for burst in row
-    ]
+    return [burst for move in moves for burst in split(move.rows, BUS, write_burst_beats(CONFIG))]
 
 
 class Bench:
@@ -184,25 +182,37 @@ def check_buffered(bench: Bench, moves: list[Move]) -> None:
 
 
 @cocotb.test()
-@cocotb.parametrize(latency=[1, 30, 250], pace=[0, 80])
-async def exact_times(dut, latency, pace):
+@cocotb.parametrize(
+    (
+        ("latency", "pace", "interval"),
+        [*itertools.product((1, 30, 250), (0, 80), (1,)), (1, 0, 2), (30, 80, 2), (30, 0, 5)],
+    )
+)
+async def exact_times(dut, latency, pace, interval):
     """Every ACT read, AW, W and B handshake and completion in its cycle."""
     moves = programs(latency + pace, COUNT, pace)
-    bench, data = await setup(dut, moves, latency=latency)
+    bench, data = await setup(dut, moves, latency=latency, beat_interval=interval)
     want = contents(7)
     apply(moves, want)
-    await bench.run()
-    times = store_times(CONFIG, latency, [(m.go, m.rows) for m in moves])
+    await bench.run(limit=20_000 * interval)
+    clock = StoreClock(CONFIG, latency, interval)
+    times = [clock.store(m.go, m.rows) for m in moves]
     driver, memory = bench.driver, bench.memory
-    assert driver.started == [t.start for t in times]
-    assert bench.reads == [c for t in times for c in t.reads]
-    addresses = [c for t in times for c in t.addresses]
+    assert driver.started == [start for start, _ in times]
+    reads = np.diff(clock.read(np.arange(-1, bench.cycles.now)))
+    assert bench.reads == np.flatnonzero(reads).tolist()
     assert memory.on(Channel.AW) == [
-        (c, a) for c, (a, _) in zip(addresses, bursts(moves), strict=True)
+        (c, a) for c, (a, _) in zip(clock.addresses, bursts(moves), strict=True)
     ]
-    assert [c for c, _ in memory.on(Channel.W)] == [c for t in times for c in t.beats]
-    assert [c for c, _ in memory.on(Channel.B)] == [c for t in times for c in t.responses]
-    assert driver.done == [(t.done, m.fields["post"]) for t, m in zip(times, moves, strict=True)]
+    assert [c for c, _ in memory.on(Channel.W)] == [
+        first + i * interval
+        for first, (_, beats) in zip(clock.beats, bursts(moves), strict=True)
+        for i in range(beats)
+    ]
+    assert [c for c, _ in memory.on(Channel.B)] == clock.responses
+    assert driver.done == [
+        (done, m.fields["post"]) for (_, done), m in zip(times, moves, strict=True)
+    ]
     assert driver.busy == in_flight(driver.started, [t for t, _ in driver.done])
     reading = set(bench.reads)
     assert driver.stall == [t for t in driver.busy if t not in reading]

@@ -26,9 +26,9 @@ from weft.tb import tools
 from . import networks
 
 RUN_KEYS = {
-    "backend", "config", "rows", "cols", "bus_bytes", "latency", "images", "correct",
-    "float_correct", "mismatches", "cycles", "predicted_cycles", "cycles_per_image", "macs",
-    "utilization", "bound_cycles", "seconds",
+    "backend", "config", "rows", "cols", "bus_bytes", "latency", "beat_interval", "images",
+    "correct", "float_correct", "mismatches", "cycles", "predicted_cycles", "as_predicted",
+    "cycles_per_image", "macs", "utilization", "bound_cycles", "seconds",
 }  # fmt: skip
 
 
@@ -344,6 +344,7 @@ def test_refused(command, reason, weft, workplace):
         ("run lenet --images many", "--images"),
         ("run lenet --latency -1", "--latency"),
         ("run lenet --latency 1.5", "--latency"),
+        ("run lenet --beat-interval 0", "--beat-interval"),
         ("run lenet --colour red", "--colour"),
         ("compile lenet", "--output"),
         ("verilog", "--output"),

@@ -3,12 +3,10 @@
 from dataclasses import replace
 
 import pytest
-from weft.hdl import fetch_unit
 from weft.hdl.config import PRESETS
 from weft.hdl.frontend import Frontend
-from weft.hdl.isa import INSTRUCTION_BYTES, Opcode
+from weft.hdl.isa import Opcode
 from weft.hdl.queue import InstructionQueue
-from weft.host.timing import fetch as timing
 from weft.tb.runner import simulate
 
 
@@ -39,9 +37,3 @@ def test_queue(depth):
 def test_queue_refuses_a_depth_of_one():
     with pytest.raises(ValueError, match="depth must be an integer of at least 2, not 1"):
         InstructionQueue(Opcode.LOAD, depth=1)
-
-
-def test_the_timing_model_has_the_hardwares_sizes():
-    assert timing.FETCH_BURST == fetch_unit.FETCH_BURST
-    assert timing.FETCH_BUFFER == fetch_unit.FETCH_BUFFER
-    assert timing.INSTRUCTION_BYTES == INSTRUCTION_BYTES

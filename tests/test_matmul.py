@@ -6,13 +6,8 @@ import dataclasses
 import json
 
 import pytest
-from weft.hdl import ports
-from weft.hdl.accumulator import RMW_LATENCY, WRITE_STAGE
 from weft.hdl.config import Config
 from weft.hdl.gemm import GemmCore
-from weft.hdl.weight_unit import DECIDE_STAGES, LAUNCH_STAGES
-from weft.hdl.weight_unit import OFFSET as HARDWARE_OFFSET
-from weft.host.timing import matmul
 from weft.tb.runner import simulate
 
 SQUARE = Config(
@@ -46,11 +41,3 @@ def test_core(config, count, simulator):
         env={"CONFIG": json.dumps(dataclasses.asdict(config)), "COUNT": count},
         name=f"matmul_{config.rows}x{config.cols}",
     )
-
-
-def test_constants_agree():
-    assert matmul.ACT_READ == LAUNCH_STAGES
-    assert matmul.WGT_READ == DECIDE_STAGES
-    assert matmul.ENTRY == LAUNCH_STAGES + ports.ACT_READ_LATENCY
-    assert matmul.OFFSET == HARDWARE_OFFSET
-    assert matmul.RMW == RMW_LATENCY == WRITE_STAGE + 1

@@ -6,12 +6,10 @@ import gc
 import json
 
 import pytest
-from weft.hdl import ports
 from weft.hdl.act_memory import ActMemory
 from weft.hdl.config import Config
 from weft.hdl.ram import Ram
 from weft.hdl.row_memory import RowMemory
-from weft.host.timing import memories as timing
 from weft.tb.runner import simulate
 
 #: Building takes longer than running.
@@ -51,8 +49,7 @@ def test_act_memory_on_verilator():
 
 
 @pytest.mark.parametrize(
-    ("rows", "row_bytes", "bus_bytes"),
-    [(64, 16, 8), (32, 16, 16), (64, 4, 16), (16, 64, 8), (256, 1, 8)],
+    ("rows", "row_bytes", "bus_bytes"), [(64, 16, 8), (32, 16, 16), (64, 4, 16), (16, 64, 8)]
 )
 def test_row_memory(rows, row_bytes, bus_bytes):
     simulate(
@@ -69,11 +66,6 @@ def test_ram(output_register):
     ram = Ram(width=16, depth=20, granularity=8, output_register=output_register)
     env = {"LATENCY": ram.latency, "DEPTH": 20}
     simulate(ram, "tests.bench_ram", simulator="icarus", env=env, name="ram")
-
-
-def test_latencies_are_those_of_the_ports():
-    assert timing.ACT_READ == ports.ACT_READ_LATENCY
-    assert timing.ROW_READ == ports.ROW_READ_LATENCY
 
 
 @pytest.mark.parametrize(

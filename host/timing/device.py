@@ -26,14 +26,24 @@ class ModelDevice:
         The machine.
     latency
         Cycles from a read address to its first beat.
+    beat_interval
+        Cycles from a beat to the next.
     trace
         Ignored: there are no signals.
     """
 
-    def __init__(self, config: Config, *, latency: int = 50, trace: Path | None = None):
+    def __init__(
+        self,
+        config: Config,
+        *,
+        latency: int = 50,
+        beat_interval: int = 1,
+        trace: Path | None = None,
+    ):
+        del trace
         self.config = config
         self._golden = GoldenDevice(config)
-        self._latency = latency
+        self._memory = {"latency": latency, "beat_interval": beat_interval}
         self._predictions: dict[bytes, Prediction] = {}
 
     def run(self, job: Job) -> Result:
@@ -42,7 +52,7 @@ class ModelDevice:
         if result.error != Error.NONE:
             return result
         if job.code not in self._predictions:
-            self._predictions[job.code] = predict(self.config, job.code, latency=self._latency)
+            self._predictions[job.code] = predict(self.config, job.code, **self._memory)
         prediction = self._predictions[job.code]
         return replace(result, counters=prediction.counters, retired=prediction.retired)
 

@@ -2,13 +2,15 @@
 
 Cycle 0 is the one in which the write of START executes. All times are of the fetch unit's own
 ports: what lies between a request and the bus, and between the bus and a beat, is the read
-engine's (``ReadEngine``).
+engine's (``reads.ReadClock``).
 """
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass
+from typing import NamedTuple
+
+from ...hdl.fetch_unit import FETCH_BUFFER, FETCH_BURST
+from ...hdl.isa import INSTRUCTION_BYTES
 
 #: Cycle of the first burst's request.
 FIRST_REQUEST = 2
@@ -20,18 +22,13 @@ DECODE_LATENCY = 2
 QUEUE_LATENCY = 1
 #: Cycles from the last read beat on the bus until the read side is idle.
 READ_IDLE = 2
-#: Instructions in a full burst, and in the buffer.
-FETCH_BURST = 4
-FETCH_BUFFER = 16
-INSTRUCTION_BYTES = 32
 
 
-@dataclass(frozen=True)
-class FetchBurst:
+class FetchBurst(NamedTuple):
     """A burst of the program: its first instruction, how many, beats, and places in the buffer."""
 
     first: int
-    count: int
+    size: int
     beats: int
     places: int
 
@@ -74,20 +71,21 @@ class Frontend:
 
     def __init__(self, count: int, bus_bytes: int):
         self.bursts = bursts(count, bus_bytes)
-        self._accepted: list[int] = []
+        self._accepted = FIRST_REQUEST - 1  # the burst before
         self._arrived: list[int] = []
-        self._taken: list[int] = []
-        self._checked: list[int] = []
-        self._dispatched: list[int] = []
+        self._taken: list[int] = []  # entry into the decoder
+        self._checked: list[int] = []  # the cycle before an instruction stands before dispatch
+        self._next = 0  # to be dispatched
+        self._dispatched = 0  # when the one before was
 
     def request(self, k: int) -> int | None:
         """First cycle in which the request of burst k is valid; None if that is not known yet."""
-        cycle = self._accepted[k - 1] + 1 if k else FIRST_REQUEST
+        cycle = self._accepted + 1
         last = self.needs(k)
         if last is None:
             return cycle
-        taken = self._when_taken(last)
-        return None if taken is None else max(cycle, taken + 1)
+        # Known once instruction `last` − 2 is dispatched.
+        return max(cycle, self._taken[last] + 1) if last < len(self._taken) else None
 
     def needs(self, k: int) -> int | None:
         """The last instruction that must enter the decoder before burst k has places in the buffer.
@@ -98,61 +96,49 @@ class Frontend:
         last = burst.first + burst.places - FETCH_BUFFER - 1
         return last if last >= 0 else None
 
-    def _when_taken(self, i: int) -> int | None:
-        """When instruction i enters the decoder: known once instruction i − 2 is dispatched."""
-        n = len(self._dispatched)
-        if i < n:
-            return self._taken[i]
-        if i > n + 1 or i >= len(self._arrived):
-            return None
-        self.earliest()
-        if i == n:
-            return self._taken[n]
-        return max(self._arrived[i] + BUFFER_LATENCY, self._taken[n] + 1, self._checked[n])
-
-    def accept(self, k: int, cycle: int) -> None:
-        """The read engine takes the request of burst k in `cycle`."""
-        assert k == len(self._accepted)
-        self._accepted.append(cycle)
+    def accept(self, cycle: int) -> None:
+        """The read engine takes the next request in `cycle`."""
+        self._accepted = cycle
 
     def arrive(self, cycle: int) -> None:
         """The beat that completes the next instruction comes in `cycle`."""
         self._arrived.append(cycle)
+        self._extend()
+
+    @property
+    def arrived(self) -> int:
+        """Instructions that arrived."""
+        return len(self._arrived)
 
     def earliest(self) -> int:
-        """First cycle in which the next instruction stands before dispatch."""
-        i = len(self._dispatched)
-        taken = self._arrived[i] + BUFFER_LATENCY
-        if i:
-            taken = max(taken, self._taken[i - 1] + 1, self._checked[i - 1])
-        checked = taken + 1
-        if i:
-            checked = max(checked, self._dispatched[i - 1])
-        self._taken[i:] = [taken]
-        self._checked[i:] = [checked]
-        return checked + 1
+        """First cycle in which the next instruction, which arrived, stands before dispatch."""
+        return self._checked[self._next] + 1
 
     def dispatch(self, cycle: int) -> None:
         """The next instruction leaves in `cycle`.
 
         That is the first one, from :meth:`earliest`, in which its queue has room (for MATMUL both
-        queues; see :func:`queue_room`); for END, in which the machine is empty.
+        queues), which is one cycle after `queue_depth` entries before it one left; for END, in
+        which the machine is empty (see :func:`end`).
         """
         assert cycle >= self.earliest()
-        self._dispatched.append(cycle)
+        self._dispatched = cycle
+        self._next += 1
+        self._extend()
 
-
-def queue_room(starts: deque[int] | list[int], depth: int) -> int:
-    """First cycle in which a queue takes one more entry.
-
-    Parameters
-    ----------
-    starts
-        For every entry that entered the queue so far, the cycle in which its unit started it.
-    depth
-        ``Config.queue_depth``.
-    """
-    return starts[-depth] + 1 if len(starts) >= depth else 0
+    def _extend(self) -> None:
+        """Work out how far instructions have come: up to the next but one to be dispatched."""
+        arrived, taken, checked = self._arrived, self._taken, self._checked
+        while True:
+            i = len(checked)
+            if i == len(taken):
+                if i == len(arrived):
+                    return
+                cycle = arrived[i] + BUFFER_LATENCY
+                taken.append(max(cycle, taken[-1] + 1, checked[-1]) if i else cycle)
+            if i > self._next:
+                return
+            checked.append(max(taken[i] + 1, self._dispatched))
 
 
 def end(earliest: int, last_done: int, last_beat: int) -> int:

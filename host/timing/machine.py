@@ -1,7 +1,7 @@
 """The whole machine's clock: when each instruction of a program starts and completes, and why.
 
-It composes the exact contracts of the components (``fetch``, ``dma``, ``matmul``, ``vector``) under
-the memory of docs/architecture.md. One event per instruction and unit, per weight tile and per read
+It composes the exact contracts of the components (``fetch``, ``reads``, ``writes``, ``matmul``,
+``vector``) under the memory of docs/architecture.md. One step per instruction and unit, and per
 burst; nothing is stepped cycle by cycle.
 
 The order of evaluation: every time depends only on earlier ones, so whatever can be computed is;
@@ -11,27 +11,20 @@ that is still unknown must happen later than the burst that it waits for.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from ...hdl.isa import INSTRUCTION_BYTES, PEERS, Instruction, Opcode, Unit
-from ...hdl.registers import Cause
-from .dma import (
-    LOADS_IN_FLIGHT,
-    OUTPUT_BURSTS,
-    READ_TO_WRITE,
-    ReadClock,
-    Rows,
-    SplitterClock,
-    StoreClock,
-    split,
-)
-from .fetch import QUEUE_LATENCY, Frontend
-from .matmul import MatmulTiming
+from ...hdl.isa import PEERS, SEMAPHORES, Instruction, Opcode, Unit
+from .account import TransferHistory, UnitHistory
+from .bursts import Rows
+from .decode import decode
+from .fetch import QUEUE_LATENCY, Frontend, end
+from .matmul import MatmulTimes, MatmulTiming, matmul_history, weight_history
+from .prediction import Prediction
+from .reads import READ_TO_WRITE, ReadClock
 from .vector import duration
+from .writes import StoreClock
 
 if TYPE_CHECKING:
     from ...hdl.config import Config
@@ -44,58 +37,56 @@ _UNITS = {
     Opcode.POOL: (Unit.VECTOR,),
     Opcode.STORE: (Unit.STORE,),
 }
+#: Who may have something to do: dispatch, or a unit (a MATMUL starts in both of its at once).
+_DISPATCH = 1
+_AWAKE = {unit: 2 << (Unit.MATMUL if unit == Unit.WEIGHT else unit) for unit in Unit}
+_NUMBER = {semaphore: number for number, semaphore in enumerate(SEMAPHORES)}
 
 
 class Deadlock(RuntimeError):
     """A program that waits for a semaphore that nobody posts."""
 
 
-@dataclass
-class Prediction:
-    """What the model says of a run.
-
-    Attributes
-    ----------
-    cycles
-        From START to the end, as the CYCLES register.
-    retired
-        One row (cycle since START, unit) per completed instruction, by cycle, then unit.
-    counters
-        Every counter register by name.
-    waits
-        Cycles that each unit waited, by the semaphore (producer, consumer, k) that came last.
-    """
-
-    cycles: int
-    retired: np.ndarray
-    counters: dict[str, int]
-    waits: dict[tuple[Unit, Unit, int], int]
+@cache
+def _waits(unit: Unit, mask: int) -> tuple[int, ...]:
+    """Indices in SEMAPHORES of a wait set."""
+    return tuple(
+        _NUMBER[peer, unit, k]
+        for i, peer in enumerate(PEERS[unit])
+        for k in (0, 1)
+        if mask >> (2 * i + k) & 1
+    )
 
 
-@dataclass
+@cache
+def _posts(unit: Unit, mask: int) -> tuple[int, ...]:
+    """Indices in SEMAPHORES of a post set."""
+    return tuple(
+        _NUMBER[unit, peer, k]
+        for i, peer in enumerate(PEERS[unit])
+        for k in (0, 1)
+        if mask >> (2 * i + k) & 1
+    )
+
+
+@dataclass(slots=True)
 class _Lane:
-    """One unit's queue and history."""
+    """One unit's queue and history; see ``account.UnitHistory`` for the latter."""
 
     unit: Unit
-    waiting: deque[tuple[int, Instruction]] = field(default_factory=deque)  # (head time, what)
-    entered: int = 0
+    wait: str  # name of the field with its wait set
+    post: str
+    instructions: list[int] = field(default_factory=list)  # that entered the queue
+    heads: list[int] = field(default_factory=list)  # when each stands at the head at the earliest
     starts: list[int] = field(default_factory=list)
     dones: list[int] = field(default_factory=list)
-    taken: dict[int, int] = field(default_factory=dict)  # wait bit → tokens taken so far
-    busy: int = 0  # cycles in which an instruction starts or is in flight
-    late: list[tuple[int, int, int, tuple[Unit, Unit, int]]] = field(default_factory=list)
-    semaphore: int = 0
-    memory: int = 0
-    working: int = 0
-
-
-@dataclass
-class _Burst:
-    """A read burst of a LOAD; the last one knows the LOAD, and when that started."""
-
-    beats: int
-    row_start: bool
-    ends: tuple[Instruction, int] | None = None
+    late: list[tuple[int, int, int, int]] = field(default_factory=list)
+    # The head cannot start before this semaphore has been posted so many times.
+    missing: list[int] = field(default_factory=list)
+    wanted: int = -1
+    # Once the head can start: from which cycle, for the sake of which semaphore.
+    go: int = 0
+    last: int = -1
 
 
 class MachineTiming:
@@ -109,32 +100,40 @@ class MachineTiming:
         A legal program.
     latency
         Cycles from a read address to its first beat; 0 counts as 1.
+    beat_interval
+        Cycles from a beat to the next, read or written.
     """
 
-    def __init__(self, config: Config, code: bytes, *, latency: int = 50):
+    def __init__(self, config: Config, code: bytes, *, latency: int = 50, beat_interval: int = 1):
         self._config = config
-        self._program = [
-            Instruction.decode(code[at : at + INSTRUCTION_BYTES])
-            for at in range(0, len(code), INSTRUCTION_BYTES)
-        ]
+        self._interval = beat_interval
+        self._program = decode(code)
         self._front = Frontend(len(self._program), config.bus_bytes)
-        self._bus = ReadClock(config, latency)
-        self._splitter = SplitterClock()
-        self._store = StoreClock(config, latency)
+        self._reads = ReadClock(config, latency, beat_interval)
+        self._writes = StoreClock(config, latency, beat_interval)
         self._matmul = MatmulTiming(config)
-        self._lanes = {unit: _Lane(unit) for unit in Unit}
-        self._posts: dict[tuple[Unit, Unit, int], list[int]] = {}
-        self._arrived = 0
+        self._matmuls: list[MatmulTimes] = []
+        self._lanes = {
+            unit: _Lane(unit, "wait", "post")
+            if unit != Unit.WEIGHT
+            else _Lane(unit, "weight_wait", "weight_post")
+            for unit in Unit
+        }
+        self._posted: list[list[int]] = [[] for _ in SEMAPHORES]
+        self._taken = [0] * len(SEMAPHORES)
         self._next = 0  # instruction to dispatch
         self._end: int | None = None
         self._fetched = 0  # bursts of the program accepted
-        self._load: deque[_Burst] = deque()  # bursts of LOADs that started
-        self._rows_to_enter = 0  # rows of the youngest of them that the splitter has not entered
-        self._load_beats: list[tuple[int, int]] = []  # write intervals, first and last cycle
-        self._entered = False  # the row of the first that is not emitted has entered the splitter
-        self._last_decision = -self._config.rows  # of WEIGHT's last tile
-        self._last_stalled = False
-        self._count = {"READ_BEATS": 0, "WRITE_BEATS": 0, "VECTORS": 0}
+        self._awake = 0
+        self._starters = [
+            (_AWAKE[unit], start, self._lanes[unit])
+            for unit, start in (
+                (Unit.LOAD, self._start_load),
+                (Unit.MATMUL, self._start_matmul),
+                (Unit.VECTOR, self._start_vector),
+                (Unit.STORE, self._start_store),
+            )
+        ]
 
     def run(self) -> Prediction:
         """Evaluate to the end.
@@ -145,8 +144,7 @@ class MachineTiming:
             The program never ends.
         """
         while True:
-            while self._advance():
-                pass
+            self._advance()
             if self._end is not None:
                 return self._result(self._end)
             if not self._serve():
@@ -154,268 +152,197 @@ class MachineTiming:
                     f"instruction {self._next} cannot be dispatched: a semaphore is never posted"
                 )
 
+    def _advance(self) -> None:
+        """Dispatch and start what can be."""
+        while self._awake:
+            if self._awake & _DISPATCH:
+                self._awake &= ~_DISPATCH
+                self._dispatch()
+            for bit, start, lane in self._starters:
+                if self._awake & bit:
+                    self._awake &= ~bit
+                    while start(lane):
+                        pass
+
     # -- instructions --------------------------------------------------------------------------
 
-    def _advance(self) -> bool:
-        moved = self._dispatch()
-        for unit in (Unit.LOAD, Unit.MATMUL, Unit.VECTOR, Unit.STORE):
-            lane = self._lanes[unit]
-            while lane.waiting and self._start(lane):
-                moved = True
-        return moved
-
-    def _dispatch(self) -> bool:
+    def _dispatch(self) -> None:
         """Dispatch what has arrived and finds room; END when all is known."""
-        moved = False
         depth = self._config.queue_depth
-        while self._next < self._arrived and self._end is None:
-            instruction = self._program[self._next]
-            cycle = self._front.earliest()
-            if instruction.opcode == Opcode.END:
-                if any(lane.waiting for lane in self._lanes.values()) or self._load:
-                    return moved
-                last = max(
-                    (lane.dones[-1] for lane in self._lanes.values() if lane.dones), default=0
-                )
-                self._end = max(cycle, last + 1)
-                return True
-            lanes = [self._lanes[unit] for unit in _UNITS[instruction.opcode]]
-            for lane in lanes:
-                if lane.entered >= depth:
-                    if len(lane.starts) <= lane.entered - depth:
-                        return moved
-                    cycle = max(cycle, lane.starts[lane.entered - depth] + 1)
-            self._front.dispatch(cycle)
-            for lane in lanes:
-                lane.waiting.append((cycle + QUEUE_LATENCY, instruction))
-                lane.entered += 1
+        front = self._front
+        while self._next < front.arrived:
+            cycle = front.earliest()
+            opcode = self._program[self._next].opcode
+            if opcode == Opcode.END:
+                lanes = self._lanes.values()
+                if all(len(lane.dones) == len(lane.instructions) for lane in lanes):
+                    done = max((lane.dones[-1] for lane in lanes if lane.dones), default=0)
+                    self._end = end(cycle, done, self._reads.last_beat)
+                return
+            for unit in _UNITS[opcode]:
+                lane = self._lanes[unit]
+                leaving = len(lane.instructions) - depth
+                if leaving >= 0:
+                    if leaving >= len(lane.starts):
+                        return
+                    cycle = max(cycle, lane.starts[leaving] + 1)
+            front.dispatch(cycle)
+            for unit in _UNITS[opcode]:
+                lane = self._lanes[unit]
+                lane.instructions.append(self._next)
+                lane.heads.append(cycle + QUEUE_LATENCY)
+                self._awake |= _AWAKE[unit]
             self._next += 1
-            moved = True
-        return moved
 
-    def _go(self, lane: _Lane, mask: int) -> tuple[int, tuple[Unit, Unit, int] | None] | None:
-        """When the semaphores of `mask` are all there, and which is the last; None if unknown."""
-        go, last = 0, None
-        for index, peer in enumerate(PEERS[lane.unit]):
-            for k in (0, 1):
-                if mask >> (2 * index + k) & 1:
-                    key = peer, lane.unit, k
-                    posts = self._posts.get(key, ())
-                    number = lane.taken.get(2 * index + k, 0)
-                    if number >= len(posts):
-                        return None
-                    if posts[number] + 1 > go:
-                        go, last = posts[number] + 1, key
-        return go, last
+    def _head(self, lane: _Lane) -> Instruction | None:
+        """The instruction that `lane` starts next; None if there is none, or if it is not known
+        when its semaphores will be there.
+        """
+        if len(lane.missing) <= lane.wanted:
+            return None
+        n = len(lane.starts)
+        if n == len(lane.instructions):
+            return None
+        instruction = self._program[lane.instructions[n]]
+        lane.go, lane.last = 0, -1
+        for semaphore in _waits(lane.unit, instruction.fields[lane.wait]):
+            posted, number = self._posted[semaphore], self._taken[semaphore]
+            if number >= len(posted):
+                lane.missing, lane.wanted = posted, number
+                return None
+            if posted[number] >= lane.go:
+                lane.go, lane.last = posted[number] + 1, semaphore
+        lane.wanted = -1
+        return instruction
 
-    def _take(self, lane: _Lane, mask: int, head: int, go: int, last, start: int) -> None:
+    def _take(self, lane: _Lane, instruction: Instruction, start: int) -> None:
         """The head of `lane` starts: take its tokens, and account for its wait."""
-        for bit in range(8):
-            if mask >> bit & 1:
-                lane.taken[bit] = lane.taken.get(bit, 0) + 1
-        if lane.starts:
+        for semaphore in _waits(lane.unit, instruction.fields[lane.wait]):
+            self._taken[semaphore] += 1
+        n = len(lane.starts)
+        head = lane.heads[n]
+        if n:
             head = max(head, lane.starts[-1] + 1)
-        if go > head:
-            lane.late.append((len(lane.starts), head, go, last))
+        if lane.go > head:
+            lane.late.append((n, head, lane.go, lane.last))
         lane.starts.append(start)
-        lane.waiting.popleft()
+        self._awake |= _DISPATCH
 
-    def _finish(self, lane: _Lane, start: int, done: int, post: int) -> None:
-        """An instruction of `lane` started in `start` completes in `done`."""
-        previous = lane.dones[-1] if lane.dones else -1
-        lane.busy += done - max(start - 1, previous)
+    def _finish(self, lane: _Lane, instruction: Instruction, done: int) -> None:
+        """An instruction of `lane` completes in `done`."""
         lane.dones.append(done)
-        for index, peer in enumerate(PEERS[lane.unit]):
-            for k in (0, 1):
-                if post >> (2 * index + k) & 1:
-                    self._posts.setdefault((lane.unit, peer, k), []).append(done)
+        for semaphore in _posts(lane.unit, instruction.fields[lane.post]):
+            self._posted[semaphore].append(done)
+            self._awake |= _AWAKE[SEMAPHORES[semaphore][1]]
 
-    def _start(self, lane: _Lane) -> bool:
-        """Start the head of `lane` if its times are known."""
-        head, instruction = lane.waiting[0]
-        if lane.unit == Unit.MATMUL:
-            return self._start_matmul(lane, head, instruction)
-        found = self._go(lane, instruction.wait)
-        if found is None:
+    def _start_vector(self, lane: _Lane) -> bool:
+        instruction = self._head(lane)
+        if instruction is None:
             return False
-        go, last = found
-        if lane.unit == Unit.LOAD:
-            return self._start_load(lane, head, instruction, go, last)
-        start = max(head, go)
+        start = max(lane.heads[len(lane.starts)], lane.go)
         if lane.dones:
             start = max(start, lane.dones[-1] + 1)
-        if lane.unit == Unit.VECTOR:
-            self._take(lane, instruction.wait, head, go, last, start)
-            done = start + duration(instruction, self._config)
-            lane.working += done - start + 1
-        else:
-            times = self._store.store(start, _rows(instruction))
-            assert times.start == start
-            self._take(lane, instruction.wait, head, go, last, start)
-            done = times.done
-            self._count["WRITE_BEATS"] += len(times.beats)
-            lane.working += len(times.reads) + (start not in times.reads)
-        self._finish(lane, start, done, instruction.post)
+        self._take(lane, instruction, start)
+        self._finish(lane, instruction, start + duration(instruction, self._config))
         return True
 
-    def _start_matmul(self, lane: _Lane, head: int, instruction: Instruction) -> bool:
-        weights = self._lanes[Unit.WEIGHT]
-        weight_head = weights.waiting[0][0]
-        found = self._go(lane, instruction.wait)
-        weight_found = self._go(weights, instruction.weight_wait)
-        if found is None or weight_found is None:
+    def _start_store(self, lane: _Lane) -> bool:
+        instruction = self._head(lane)
+        if instruction is None:
             return False
+        go = max(lane.heads[len(lane.starts)], lane.go)
+        start, done = self._writes.store(go, _rows(instruction))
+        self._take(lane, instruction, start)
+        self._finish(lane, instruction, done)
+        return True
+
+    def _start_matmul(self, lane: _Lane) -> bool:
+        weight = self._lanes[Unit.WEIGHT]
+        instruction = self._head(lane)
+        if instruction is None or self._head(weight) is None:
+            return False
+        n = len(lane.starts)
         times = self._matmul.step(
             instruction,
-            weight_valid=weight_head,
-            weight_go=weight_found[0],
-            valid=head,
-            go=found[0],
+            weight_valid=weight.heads[n],
+            weight_go=weight.go,
+            valid=lane.heads[n],
+            go=lane.go,
         )
-        self._take(weights, instruction.weight_wait, weight_head, *weight_found, times.weight_start)
-        self._take(lane, instruction.wait, head, *found, times.start)
-        self._finish(weights, times.weight_start, times.weight_done, instruction.weight_post)
-        self._finish(lane, times.start, times.done, instruction.post)
-        # The cycle of a start counts as busy, even while the tile before waits for the array.
-        decisions = times.decisions
-        weights.memory += times.weight_stalls
-        weights.memory -= self._last_stalled and times.weight_start == self._last_decision
-        before = int(decisions[-2]) if len(decisions) > 1 else self._last_decision
-        since = max(before + self._config.rows, times.weight_start)
-        self._last_decision = int(decisions[-1])
-        self._last_stalled = self._last_decision > since
-        lane.memory += times.stalls
-        self._count["VECTORS"] += len(times.launches) * times.vectors
+        self._matmuls.append(times)
+        self._take(weight, instruction, times.weight_start)
+        self._take(lane, instruction, times.start)
+        self._finish(weight, instruction, times.weight_done)
+        self._finish(lane, instruction, times.done)
+        return True
+
+    def _start_load(self, lane: _Lane) -> bool:
+        instruction = self._head(lane)
+        if instruction is None:
+            return False
+        n = len(lane.starts)
+        go = max(lane.heads[n], lane.go)
+        if n:
+            go = max(go, lane.starts[-1] + 1)
+        start = self._reads.start(go, _rows(instruction))
+        if start is None:
+            return False
+        self._take(lane, instruction, start)
         return True
 
     # -- read bursts ---------------------------------------------------------------------------
 
-    def _start_load(self, lane: _Lane, head: int, instruction: Instruction, go: int, last) -> bool:
-        if self._rows_to_enter:
-            return False  # the splitter is not free, and it is not known when it will be
-        n = len(lane.starts)
-        if n >= LOADS_IN_FLIGHT and len(lane.dones) <= n - LOADS_IN_FLIGHT:
-            return False
-        start = max(head, go, self._splitter.ready)
-        if n:
-            start = max(start, lane.starts[-1] + 1)
-        if n >= LOADS_IN_FLIGHT:
-            start = max(start, lane.dones[n - LOADS_IN_FLIGHT] + 1)
-        self._splitter.start(start)
-        rows = split(_rows(instruction), self._config.bus_bytes, self._config.burst_beats)
-        self._rows_to_enter = len(rows)
-        bursts = [_Burst(beats, k == 0) for row in rows for k, (_, beats) in enumerate(row)]
-        bursts[-1].ends = instruction, start
-        self._load.extend(bursts)
-        self._take(lane, instruction.wait, head, go, last, start)
-        self._split()
-        return True
-
-    def _split(self) -> None:
-        """What the splitter does without another burst being taken.
-
-        Bursts move to its output while that has room, and the row behind the last of them enters.
-        """
-        while (at := self._splitter.emitted) < len(self._load):
-            if self._load[at].row_start and not self._entered:
-                self._splitter.enter_row()
-                self._rows_to_enter -= 1
-                self._entered = True
-            if at == OUTPUT_BURSTS:
-                return
-            self._splitter.emit()
-            self._entered = False
-
     def _serve(self) -> bool:
-        """Accept the next read bursts: FETCH's if it was asked for first, else LOAD's.
-
-        Stops where something else may have become known: at the end of a LOAD, and where the
-        splitter becomes free for the next.
-        """
-        fetch = self._fetch_offer()
-        if not self._load:
-            if fetch is None:
-                return False
-            self._accept_fetch(fetch)
+        """Let read bursts pass until something else may have become known."""
+        k = self._fetched
+        offered = self._front.request(k) if k < len(self._front.bursts) else None
+        if self._reads.serve(offered):
+            self._awake |= _DISPATCH | _AWAKE[Unit.LOAD]
+            lane = self._lanes[Unit.LOAD]
+            n = len(lane.dones)
+            if n < len(self._reads.dones):
+                instruction = self._program[lane.instructions[n]]
+                self._finish(lane, instruction, self._reads.dones[n])
             return True
-        while self._load:
-            burst = self._load[0]
-            cycle = self._bus.earliest(self._splitter.offered, burst.beats, load=True)
-            if fetch is not None and fetch <= cycle:
-                self._accept_fetch(fetch)
-                return True
-            self._load.popleft()
-            self._splitter.taken(cycle)
-            times = self._bus.accept(cycle, burst.beats)
-            self._count["READ_BEATS"] += burst.beats
-            self._load_beats.append((times.first + READ_TO_WRITE, times.last + READ_TO_WRITE))
-            if burst.ends is not None:
-                instruction, start = burst.ends
-                done = times.last + READ_TO_WRITE
-                self._finish(self._lanes[Unit.LOAD], start, done, instruction.post)
-            waiting = self._rows_to_enter
-            self._split()
-            if burst.ends is not None or (waiting and not self._rows_to_enter):
-                return True
+        if offered is None:
+            return False
+        burst = self._front.bursts[k]
+        cycle, first = self._reads.fetch(offered, burst.beats)
+        self._front.accept(cycle)
+        for i in range(burst.first, burst.first + burst.size):
+            beat = burst.completing_beat(i, self._config.bus_bytes)
+            self._front.arrive(first + beat * self._interval + READ_TO_WRITE)
+        self._fetched += 1
+        self._awake |= _DISPATCH
         return True
 
-    def _fetch_offer(self) -> int | None:
-        """When the next burst of the program is offered, if that is known and there is one."""
-        k = self._fetched
-        if k >= len(self._front.bursts):
-            return None
-        return self._front.request(k)
+    # -- result --------------------------------------------------------------------------------
 
-    def _accept_fetch(self, offered: int) -> None:
-        k = self._fetched
-        burst = self._front.bursts[k]
-        cycle = self._bus.earliest(offered, burst.beats, load=False)
-        self._front.accept(k, cycle)
-        times = self._bus.accept(cycle, burst.beats)
-        self._count["READ_BEATS"] += burst.beats
-        for i in range(burst.first, burst.first + burst.count):
-            beat = burst.completing_beat(i, self._config.bus_bytes)
-            self._front.arrive(times.first + beat + READ_TO_FETCH)
-        self._arrived = burst.first + burst.count
-        self._fetched += 1
-
-    # -- account -------------------------------------------------------------------------------
-
-    def _result(self, end: int) -> Prediction:
-        retired = sorted(
-            (done, int(unit)) for unit, lane in self._lanes.items() for done in lane.dones
-        )
-        waits: dict[tuple[Unit, Unit, int], int] = {}
-        for lane in self._lanes.values():
-            for n, head, go, last in lane.late:
-                waited = max(0, go - max(head, lane.dones[n - 1] + 1 if n else 0))
-                lane.semaphore += waited
-                waits[last] = waits.get(last, 0) + waited
-        load = self._lanes[Unit.LOAD]
-        load.working = _covered(load.starts, self._load_beats)
-        for unit in (Unit.WEIGHT, Unit.MATMUL):
-            lane = self._lanes[unit]
-            lane.working = lane.busy - lane.memory
-        counters = {"CYCLES": end, **self._count, "INSTRUCTIONS": len(self._program)}
-        for unit, lane in self._lanes.items():
-            causes = {
-                Cause.BUSY: lane.working,
-                Cause.SEMAPHORE: lane.semaphore,
-                Cause.MEMORY: lane.busy - lane.working,
-                Cause.EMPTY: end - lane.busy - lane.semaphore,
-            }
-            for cause, value in causes.items():
-                counters[f"{unit.name}_{cause.name}"] = value
-        array = np.array(retired, np.int64).reshape(-1, 2)
-        return Prediction(end, array, counters, waits)
+    def _result(self, cycles: int) -> Prediction:
+        counts = {
+            "READ_BEATS": self._reads.before[-1],
+            "WRITE_BEATS": self._writes.before[-1],
+            "VECTORS": sum(times.streamed for times in self._matmuls),
+            "INSTRUCTIONS": len(self._program),
+        }
+        lanes = {
+            unit: (lane.instructions, lane.starts, lane.dones, lane.late)
+            for unit, lane in self._lanes.items()
+        }
+        histories = {
+            Unit.LOAD: TransferHistory(*lanes[Unit.LOAD], self._reads.written),
+            Unit.WEIGHT: weight_history(*lanes[Unit.WEIGHT], self._matmuls, self._config.rows),
+            Unit.MATMUL: matmul_history(*lanes[Unit.MATMUL], self._matmuls),
+            Unit.VECTOR: UnitHistory(*lanes[Unit.VECTOR]),
+            Unit.STORE: TransferHistory(*lanes[Unit.STORE], self._writes.read),
+        }
+        return Prediction(cycles, counts, histories)
 
 
-#: Cycles from a beat on the bus to the fetch unit's port.
-READ_TO_FETCH = READ_TO_WRITE
-
-
-def predict(config: Config, code: bytes, *, latency: int = 50) -> Prediction:
-    """Predict the run of `code` on `config` under a memory of `latency`.
+def predict(
+    config: Config, code: bytes, *, latency: int = 50, beat_interval: int = 1
+) -> Prediction:
+    """Predict the run of `code` on `config` under a memory of `latency` and `beat_interval`.
 
     Raises
     ------
@@ -424,18 +351,9 @@ def predict(config: Config, code: bytes, *, latency: int = 50) -> Prediction:
     IsaError
         The program is not legal.
     """
-    return MachineTiming(config, code, latency=latency).run()
+    return MachineTiming(config, code, latency=latency, beat_interval=beat_interval).run()
 
 
 def _rows(instruction: Instruction) -> Rows:
-    return Rows(instruction.offset, instruction.length, instruction.rows, instruction.dram_pitch)
-
-
-def _covered(points: list[int], intervals: list[tuple[int, int]]) -> int:
-    """How many cycles lie in `intervals` (disjoint, ascending) or are one of `points`."""
-    total = sum(last - first + 1 for first, last in intervals)
-    firsts = np.array([first for first, _ in intervals], np.int64)
-    lasts = np.array([last for _, last in intervals], np.int64)
-    index = np.searchsorted(firsts, points, side="right") - 1
-    inside = (index >= 0) & (np.asarray(points) <= lasts[np.maximum(index, 0)]) if intervals else []
-    return total + len(points) - int(np.count_nonzero(inside))
+    fields = instruction.fields
+    return Rows(fields["offset"], fields["length"], fields["rows"], fields["dram_pitch"])
