@@ -9,6 +9,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .act_paths import ActReadPath, ActWritePath, lane_layout
+from .act_scatter import ActScatterPath
 from .ports import ActRead, ActWrite
 from .ram import Ram
 
@@ -96,11 +97,12 @@ class ActMemory(wiring.Component):
     """The activation scratchpad: windows of bytes at any address, three readers and two writers.
 
     Every port takes a request in every cycle; data comes ACT_READ_LATENCY cycles after it. A read
-    requested in the same cycle as a write, or later, sees it. Addresses wrap modulo act_bytes.
+    requested in the same cycle as a write's data, or later, sees it. Addresses wrap modulo
+    act_bytes.
 
     ``act_banks`` banks of ``act_lanes`` byte lanes. A bank serves one reader and one writer in a
     cycle; only lanes that are masked in count. If two meet, `conflict` pulses two cycles after a
-    write and three after a read, and what they read or wrote is undefined.
+    write's data and three after a read, and what they read or wrote is undefined.
 
     Parameters
     ----------
@@ -113,7 +115,7 @@ class ActMemory(wiring.Component):
         Readers, from the memory's side; `matmul` has `rows` lanes with jumps, `vector` has
         `vector_lanes` and `store` has `bus_bytes`.
     w_load, w_vector : ActWrite
-        Writers, from the memory's side, of `bus_bytes` and `vector_lanes`.
+        Writers, from the memory's side, of `bus_bytes` and `vector_lanes`, the latter with jumps.
     conflict : Out(1)
         Two readers, or two writers, met in a bank.
     """
@@ -125,8 +127,8 @@ class ActMemory(wiring.Component):
                 "matmul": In(ActRead(config, config.rows, jumps=True)),
                 "vector": In(ActRead(config, config.vector_lanes)),
                 "store": In(ActRead(config, config.bus_bytes)),
-                "w_load": In(ActWrite(config.bus_bytes)),
-                "w_vector": In(ActWrite(config.vector_lanes)),
+                "w_load": In(ActWrite(config, config.bus_bytes)),
+                "w_vector": In(ActWrite(config, config.vector_lanes, jumps=True)),
                 "conflict": Out(1),
             }
         )
@@ -138,7 +140,7 @@ class ActMemory(wiring.Component):
         m.submodules.read_vector = vector = ActReadPath(config, width=config.vector_lanes)
         m.submodules.read_store = store = ActReadPath(config, width=config.bus_bytes)
         m.submodules.write_load = w_load = ActWritePath(config, width=config.bus_bytes)
-        m.submodules.write_vector = w_vector = ActWritePath(config, width=config.vector_lanes)
+        m.submodules.write_vector = w_vector = ActScatterPath(config, width=config.vector_lanes)
         for port, path in (
             (self.matmul, matmul),
             (self.vector, vector),

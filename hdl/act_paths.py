@@ -40,17 +40,18 @@ def lane_layout(config: Config) -> data.ArrayLayout:
     return data.ArrayLayout((config.act_words - 1).bit_length(), config.act_lanes)
 
 
-def _split(config: Config, base):
+def split(config: Config, base):
     """Lane and word of an address."""
     lane_bits = (config.act_lanes - 1).bit_length()
     return base[:lane_bits], base[lane_bits : (config.act_bytes - 1).bit_length()]
 
 
-def _bank_of(config: Config, word):
+def bank_of(config: Config, word):
+    """The bank of a word address."""
     return word[-(config.act_banks - 1).bit_length() :]
 
 
-def _below(amount, count: int) -> Cat:
+def below(amount, count: int) -> Cat:
     """Bit i: i < amount."""
     return Cat(amount > i for i in range(count))
 
@@ -107,7 +108,7 @@ class ActReadPath(wiring.Component):
         all_lanes = config.act_lanes
 
         # What answers need, from the request on: index k is the value k cycles later.
-        shift, word = _split(config, port.base)
+        shift, word = split(config, port.base)
         shifts, masks, fills = [shift], [port.mask], [port.fill]
         for k in range(1, ACT_READ_LATENCY):
             for history, name in ((shifts, "shift"), (masks, "mask"), (fills, "fill")):
@@ -125,7 +126,7 @@ class ActReadPath(wiring.Component):
                 m.d.sync += own[i].eq((word + port.jump[i] + carry)[: len(word)])
             padded = Cat(own, Const(0, len(word) * (all_lanes - width)))
             m.d.sync += self.addr.eq(rotate(m, padded, shifts[1], len(word)))
-            banks = [_one_hot(_bank_of(config, own[i]), config.act_banks) for i in range(width)]
+            banks = [_one_hot(bank_of(config, own[i]), config.act_banks) for i in range(width)]
             hits = [bank & used[i].replicate(config.act_banks) for i, bank in enumerate(banks)]
             hit = hits[0]
             for other in hits[1:]:
@@ -136,16 +137,16 @@ class ActReadPath(wiring.Component):
             near = Signal(len(word), reset_less=True)
             far = Signal(len(word), reset_less=True)
             m.d.sync += [near.eq(word), far.eq(word + 1)]
-            carries = _below(shifts[1], all_lanes)
+            carries = below(shifts[1], all_lanes)
             m.d.sync += [
                 self.addr[lane].eq(Mux(carries[lane], far, near)) for lane in range(all_lanes)
             ]
             beyond = Cat(shifts[1] > all_lanes - 1 - i for i in range(width))
             m.d.sync += self.hit.eq(
-                Mux((used & ~beyond).any(), _one_hot(_bank_of(config, near), config.act_banks), 0)
+                Mux((used & ~beyond).any(), _one_hot(bank_of(config, near), config.act_banks), 0)
                 | Mux(
                     (used & beyond).any(),
-                    _one_hot(_bank_of(config, far), config.act_banks),
+                    _one_hot(bank_of(config, far), config.act_banks),
                     0,
                 )
             )
@@ -190,7 +191,7 @@ class ActWritePath(wiring.Component):
         self._width = width
         super().__init__(
             {
-                "port": In(ActWrite(width)),
+                "port": In(ActWrite(config, width)),
                 "en": Out(data.ArrayLayout(config.act_lanes, config.act_banks)),
                 "addr": Out(lane_layout(config)),
                 "lanes": Out(8 * config.act_lanes),
@@ -201,7 +202,7 @@ class ActWritePath(wiring.Component):
         m = Module()
         config, port = self._config, self.port
         all_lanes = config.act_lanes
-        shift, word = _split(config, port.base)
+        shift, word = split(config, port.base)
         near = Signal(len(word), reset_less=True)
         far = Signal(len(word), reset_less=True)
         carries = Signal(all_lanes, reset_less=True)
@@ -212,14 +213,14 @@ class ActWritePath(wiring.Component):
         m.d.sync += [
             near.eq(word),
             far.eq(word + 1),
-            carries.eq(_below(shift, all_lanes)),
+            carries.eq(below(shift, all_lanes)),
             enabled.eq(rotate(m, mask, shift, 1)),
             self.lanes.eq(rotate(m, lanes, shift, 8)),
         ]
         in_near, in_far = enabled & ~carries, enabled & carries
         for bank in range(config.act_banks):
-            here = Mux(_bank_of(config, near) == bank, in_near, 0)
-            there = Mux(_bank_of(config, far) == bank, in_far, 0)
+            here = Mux(bank_of(config, near) == bank, in_near, 0)
+            there = Mux(bank_of(config, far) == bank, in_far, 0)
             m.d.comb += self.en[bank].eq(here | there)
         for lane in range(all_lanes):
             m.d.comb += self.addr[lane].eq(Mux(carries[lane], far, near))

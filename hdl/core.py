@@ -200,7 +200,7 @@ class Core(wiring.Component):
         return gates
 
     def _memories(self, m: Module, load, gemm, vector, store) -> Signal:
-        """ACT, WGT and PAR; returns the pulse of a bank conflict in any memory."""
+        """ACT, WGT and PAR; TBL is VECTOR's. Returns the pulse of a bank conflict in any memory."""
         config = self._config
         m.submodules.act = act = ActMemory(config)
         m.submodules.wgt = wgt = RowMemory(
@@ -218,6 +218,8 @@ class Core(wiring.Component):
         connect(m, load.wgt, wgt.write)
         connect(m, vector.par, par.read)
         connect(m, load.par, par.write)
+        if config.tables:
+            connect(m, load.tbl, vector.tbl)
         connect(m, vector.acc, gemm.acc)
         conflict = Signal()
         m.d.comb += conflict.eq(act.conflict | gemm.acc_conflict)

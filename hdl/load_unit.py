@@ -1,4 +1,4 @@
-"""LOAD: rows from DRAM into ACT, WGT or PAR."""
+"""LOAD: rows from DRAM into ACT, WGT, PAR or TBL."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ class LoadUnit(wiring.Component):
     data : In(BeatReturn)
         Beats in the order of the requests; `error` and `last` are not looked at.
     act : Out(ActWrite(bus_bytes))
-    wgt, par : Out(BeatWrite)
+    wgt, par, tbl : Out(BeatWrite)
+        `tbl` only where there are tables.
     fault : Out(Fault)
         WINDOW; stays, and no burst of that row or later is issued, until reset.
     """
@@ -64,16 +65,21 @@ class LoadUnit(wiring.Component):
     def __init__(self, config: Config):
         self._config = config
         bus = config.bus_bytes
+        self._rows = {Memory.WGT: config.wgt_bytes, Memory.PAR: config.par_bytes}
+        if config.tables:
+            self._rows[Memory.TBL] = config.tbl_bytes
         super().__init__(
             {
                 "unit": Out(UnitPort(Opcode.LOAD)),
                 "segments": In(Segments(config)),
                 "request": Out(stream.Signature(BurstRequest(config))),
                 "data": In(BeatReturn(config)),
-                "act": Out(ActWrite(bus)),
-                "wgt": Out(BeatWrite(config.wgt_bytes // bus, bus)),
-                "par": Out(BeatWrite(config.par_bytes // bus, bus)),
+                "act": Out(ActWrite(config, bus)),
                 "fault": Out(Fault()),
+                **{
+                    memory.name.lower(): Out(BeatWrite(size // bus, bus))
+                    for memory, size in self._rows.items()
+                },
             }
         )
 
@@ -179,7 +185,8 @@ class LoadUnit(wiring.Component):
             self.act.mask.eq(mask),
             self.act.data.as_value().eq(self.data.data),
         ]
-        for port, memory in ((self.wgt, Memory.WGT), (self.par, Memory.PAR)):
+        for memory in self._rows:
+            port = getattr(self, memory.name.lower())
             m.d.comb += [
                 port.en.eq(beat & (now.memory == memory)),
                 port.addr.eq(addr[shift:]),

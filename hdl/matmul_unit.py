@@ -14,7 +14,8 @@ from .delay import delay
 from .isa import Opcode
 from .planner import LanePlan, Planner
 from .ports import ACT_ADDR_BITS, ACT_READ_LATENCY, ActRead, UnitPort
-from .weight_unit import LAUNCH_STAGES, times
+from .shift_add import times
+from .weight_unit import LAUNCH_STAGES
 
 if TYPE_CHECKING:
     from .config import Config

@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from .isa import Opcode
 from .ports import ACT_ADDR_BITS, instruction_layout
-from .weight_unit import times
+from .shift_add import times
 
 if TYPE_CHECKING:
     from .config import Config

@@ -20,6 +20,10 @@ ACT_READ_LATENCY = 5
 ROW_READ_LATENCY = 2
 #: Cycles from VECTOR's ACC read request to its data.
 ACC_READ_LATENCY = 3
+#: Cycles from an ACT write with jumps to its data.
+JUMP_LEAD = 2
+#: Cycles from a change of such writes' `jump` to the first one that may use it.
+JUMP_SETUP = 3
 #: Width of a program offset counted in instructions.
 PC_BITS = 24
 #: Width of an error code.
@@ -106,18 +110,23 @@ class ActRead(wiring.Signature):
 class ActWrite(wiring.Signature):
     """A write port of ACT, from the writer's side: lane i writes byte `base + i` if `mask[i]`.
 
-    A read requested in the same cycle or later sees the write.
+    With `jumps` it writes byte `base + i · (1 + A · jump)`, A = act_lanes, and `data` follows
+    JUMP_LEAD cycles after the rest; `jump` is to be stable from JUMP_SETUP cycles before a write
+    until its data.
+
+    A read requested in the cycle of the data or later sees the write.
     """
 
-    def __init__(self, width: int):
-        super().__init__(
-            {
-                "en": Out(1),
-                "base": Out(ACT_ADDR_BITS),
-                "mask": Out(width),
-                "data": Out(data.ArrayLayout(8, width)),
-            }
-        )
+    def __init__(self, config: Config, width: int, *, jumps: bool = False):
+        members = {
+            "en": Out(1),
+            "base": Out(ACT_ADDR_BITS),
+            "mask": Out(width),
+            "data": Out(data.ArrayLayout(8, width)),
+        }
+        if jumps:
+            members["jump"] = Out((config.act_words - 1).bit_length())
+        super().__init__(members)
 
 
 class RowRead(wiring.Signature):
@@ -130,7 +139,7 @@ class RowRead(wiring.Signature):
 
 
 class BeatWrite(wiring.Signature):
-    """A write port of WGT or PAR, from the writer's side: one bus beat with byte strobes.
+    """A write port of WGT, PAR or TBL, from the writer's side: one bus beat with byte strobes.
 
     `addr` counts beats. A read requested in the cycle after or later sees the write.
     """

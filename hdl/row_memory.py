@@ -1,4 +1,4 @@
-"""WGT and PAR: written by the bus beat, read by the row."""
+"""WGT, PAR and TBL: written by the bus beat, read by the row."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
-from amaranth.lib.wiring import Out
+from amaranth.lib.wiring import In, Out
 
 from .isa import Opcode, Reduce
 from .numerics import PARAMETER_BYTES
@@ -15,15 +15,20 @@ from .ports import (
     ACC_READ_LATENCY,
     ACT_ADDR_BITS,
     ACT_READ_LATENCY,
+    JUMP_LEAD,
+    JUMP_SETUP,
     ROW_READ_LATENCY,
     AccRead,
     ActRead,
     ActWrite,
+    BeatWrite,
     RowRead,
     UnitPort,
     instruction_layout,
 )
 from .requantizer import PARAMETER_HOLD
+from .shift_add import times
+from .table_lookup import TABLE_LATENCY, TableLookup
 from .vector_lane import LANE_LATENCY, VectorLane
 from .window_walk import Affine, Loops
 
@@ -35,6 +40,13 @@ _RELEASE = PARAMETER_HOLD - ROW_READ_LATENCY
 
 # A residual is read together with its window's last ACC entry and arrives when a lane wants it.
 assert ACT_READ_LATENCY == ACC_READ_LATENCY + 2
+# `dst_jump` is known two cycles after the start, the first result an ACC read and a lane later.
+assert ACC_READ_LATENCY + LANE_LATENCY - JUMP_LEAD >= JUMP_SETUP
+
+
+def result_latency(config: Config) -> int:
+    """Cycles from the arrival of a window's last element to the write of its result."""
+    return LANE_LATENCY + (TABLE_LATENCY if config.tables else 0)
 
 
 class VectorUnit(wiring.Component):
@@ -44,8 +56,8 @@ class VectorUnit(wiring.Component):
     one a cycle. A group's first source element is requested in the cycle of its last entry, at
     the earliest in cycle 2 and right after the group before; then follows one element a cycle.
     The entries of the next group are requested from the seventh cycle after that on in which the
-    first window's last element arrived. A result is written LANE_LATENCY cycles after its
-    window's last element arrived; `done` comes with the last write.
+    first window's last element arrived. A result is written :func:`result_latency` cycles after
+    its window's last element arrived, through a table or not; `done` comes with the last write.
     `weft.host.timing.vector.duration` is this in numbers.
 
     Parameters
@@ -63,19 +75,24 @@ class VectorUnit(wiring.Component):
         Sources of POOL, residuals of DRAIN.
     par : RowRead
         Parameters.
+    tbl : BeatWrite
+        LOAD's writes to the tables, from their side; only where there are tables.
     out : ActWrite
-        Results.
+        Results; with jumps.
     """
 
     def __init__(self, config: Config):
         self._config = config
+        bus = config.bus_bytes
+        tables = {"tbl": In(BeatWrite(config.tbl_bytes // bus, bus))} if config.tables else {}
         super().__init__(
             {
                 "unit": Out(UnitPort(Opcode.DRAIN, Opcode.POOL)),
                 "acc": Out(AccRead(config)),
                 "act": Out(ActRead(config, config.vector_lanes)),
                 "par": Out(RowRead(config.par_entries, PARAMETER_BYTES)),
-                "out": Out(ActWrite(config.vector_lanes)),
+                "out": Out(ActWrite(config, config.vector_lanes, jumps=True)),
+                **tables,
             }
         )
 
@@ -149,8 +166,8 @@ class VectorUnit(wiring.Component):
         window_column = Signal(ACT_ADDR_BITS)
         window_row = Signal(ACT_ADDR_BITS)
         m.d.sync += [
-            window_column.eq(_multiply(field("sx"), pixel)),
-            window_row.eq(_multiply(field("sy"), row)),
+            window_column.eq(times(pixel, field("sx"))),
+            window_row.eq(times(row, field("sy"))),
         ]
         group = Mux(pool, lanes, Mux(column_last, word.drain.src_block, 0))
         source = walk(
@@ -202,7 +219,7 @@ class VectorUnit(wiring.Component):
         arrived = Signal(token)
         m.d.comb += arrived.eq(Mux(pool, tokens[ACT_READ_LATENCY], tokens[ACC_READ_LATENCY]))
         release = Signal(_RELEASE - 1)
-        results = Signal(LANE_LATENCY)
+        results = Signal(result_latency(self._config))
         m.d.sync += [
             release.eq(Cat(arrived.load, release)),
             results.eq(Cat(arrived.last, results)),
@@ -224,33 +241,39 @@ class VectorUnit(wiring.Component):
                 lane.add.eq(~pool & word.drain.residual),
                 lane.acc.eq(self.acc.data[k]),
                 lane.byte.eq(self.act.data[k]),
-                self.out.data[k].eq(lane.result),
             ]
+            result = lane.result
+            if self._config.tables:
+                m.submodules[f"lookup_{k}"] = lookup = TableLookup(self._config)
+                wiring.connect(m, wiring.flipped(self.tbl), lookup.write)
+                m.d.comb += [lookup.table.eq(word.pool.table), lookup.value.eq(lane.result)]
+                result = lookup.result
+            m.d.comb += self.out.data[k].eq(result)
 
-        # Results: group, y, x.
+        # Results: group, y, x. Addresses go ahead of them.
         m.submodules.outputs = outputs = Loops(widths=(12, 10, 10), strides=(lanes, 1, 1))
-        m.d.comb += [outputs.start.eq(setup), outputs.step.eq(results[-1])]
+        address = results[-1 - JUMP_LEAD]
+        m.d.comb += [outputs.start.eq(setup), outputs.step.eq(address)]
         for k, name in enumerate(("channels", "oy", "ox")):
             m.d.comb += getattr(outputs, f"count_{k}").eq(field(name))
-        strides = {0: lanes, 1: word.pool.dst_row, 2: word.pool.dst_pixel}
+        jump = Signal(16)
+        group_words = Signal(16 + lanes.bit_length())
+        m.d.sync += [jump.eq(Mux(pool, 0, word.drain.dst_jump)), group_words.eq(lanes * jump)]
+        group_bytes = lanes + (group_words << (self._config.act_lanes - 1).bit_length())
+        strides = {0: group_bytes, 1: word.pool.dst_row, 2: word.pool.dst_pixel}
+        ending = Signal(JUMP_LEAD)  # the last address is this many cycles ahead of its result
+        m.d.sync += ending.eq(Cat(address & outputs.last.all(), ending))
         m.d.comb += [
             self.out.base.eq(walk("destination", ACT_ADDR_BITS, word.pool.dst, strides, 3)),
-            self.out.en.eq(results[-1]),
+            self.out.en.eq(address),
+            self.out.jump.eq(jump),
             self.out.mask.eq(_channel_mask(outputs.left_0, lanes)),
-            unit.done.eq(results[-1] & outputs.last.all()),
+            unit.done.eq(ending[-1]),
             unit.post.eq(Mux(unit.done, word.pool.post, 0)),
         ]
         with m.If(unit.done):
             m.d.sync += busy.eq(0)
         return m
-
-
-def _multiply(factor, value):
-    """Product with a factor of few bits, in adders, to leave the multipliers to others."""
-    terms = [Mux(bit, value << k, 0) for k, bit in enumerate(factor)]
-    while len(terms) > 1:
-        terms = [sum(terms[k : k + 2]) for k in range(0, len(terms), 2)]
-    return terms[0]
 
 
 def _channel_mask(left: Signal, lanes: int) -> Cat:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from amaranth.hdl import Module, Mux, Signal, Value, signed
+from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .delay import delay
 from .isa import Opcode
 from .ports import ACT_READ_LATENCY, ROW_READ_LATENCY, RowRead, UnitPort
+from .shift_add import times
 
 if TYPE_CHECKING:
     from .config import Config
@@ -23,14 +24,6 @@ LAUNCH_STAGES = 1
 #: by how much a tile's first launch may precede ``decision + rows``. It makes up for the different
 #: latencies of activations and weights on their way to the array.
 OFFSET = LAUNCH_STAGES + ACT_READ_LATENCY - DECIDE_STAGES - ROW_READ_LATENCY
-
-
-def times(value: Value, factor: Value) -> Value:
-    """`value` times a narrow unsigned `factor`, as shifted additions rather than a DSP block."""
-    parts = [Mux(factor[k], value << k, 0) for k in range(len(factor))]
-    while len(parts) > 1:
-        parts = [sum(parts[k : k + 2], start=0) for k in range(0, len(parts), 2)]
-    return parts[0]
 
 
 class WeightUnit(wiring.Component):

@@ -123,6 +123,12 @@ public:
         traffic.clear();
     }
 
+    // No transfer is under way: whatever was asked is answered.
+    bool idle() const {
+        return m_reads.empty() && m_writes.empty() && m_beats.empty() && m_responses.empty()
+               && !(m_held_ar || m_held_aw || m_held_w);
+    }
+
     void drive(uint64_t t) {
         unsigned stalled = options.stall_seed ? stalls(t - m_origin) : 0;
         stalled |= silence(t);

@@ -26,6 +26,7 @@ from .memory_model import Options
 from .session import (
     BUSY,
     COUNTERS,
+    FAILED,
     IDENTITY,
     SOFT_RESET,
     START,
@@ -164,9 +165,11 @@ class VerilatorDevice(_Simulated):
         control = REGISTERS["CONTROL"].address
         machine.write(control, SOFT_RESET)
         begin = machine.cycle
-        while machine.read(REGISTERS["STATUS"].address) & BUSY:
+        while (status := machine.read(REGISTERS["STATUS"].address)) & BUSY:
             if machine.cycle - begin > self.patience:
                 raise restless(self.patience)
+        if status & FAILED:  # transfers of the last job were never answered
+            machine.reset()
         for name, value in session.setup:
             machine.write(REGISTERS[name].address, value)
         machine.write(control, START, start=True)

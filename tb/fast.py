@@ -327,6 +327,11 @@ class FastMachine:
         """Cycle since START in which the latest write beat with strobes was offered; -1: none."""
         return self._lib.weft_written(self._machine)
 
+    @property
+    def answered(self) -> bool:
+        """The memory has answered whatever it was asked."""
+        return bool(self._lib.weft_answered(self._machine))
+
     def retired(self) -> np.ndarray:
         """(cycle since START, unit) of each completed instruction."""
         return self._events(self._lib.weft_retired)[:, :2].astype(np.int64)
@@ -381,6 +386,7 @@ def _load(library: Path) -> ctypes.CDLL:
         "weft_idle": (None, machine, u64),
         "weft_cycle": (u64, machine),
         "weft_written": (ctypes.c_int64, machine),
+        "weft_answered": (ctypes.c_int, machine),
         "weft_violation": (ctypes.c_char_p, machine),
         "weft_retired": (u64, machine, events),
         "weft_traffic": (u64, machine, events),

@@ -326,6 +326,8 @@ WEFT_API uint64_t weft_cycle(Machine* m) { return m->cycle - m->origin; }
 
 WEFT_API int64_t weft_written(Machine* m) { return m->memory.written; }
 
+WEFT_API int weft_answered(Machine* m) { return m->memory.idle(); }
+
 WEFT_API const char* weft_violation(Machine* m) { return m->memory.violation.c_str(); }
 
 WEFT_API uint64_t weft_retired(Machine* m, const weft::Event** out) {

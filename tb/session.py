@@ -22,8 +22,9 @@ IDENTITY = ("ID", "VERSION", "CONFIG_LO", "CONFIG_HI")
 STATE = ("STATUS", "ERROR", "ERROR_PC", "TAG", "IRQ_STATUS")
 #: Registers that count, by name.
 COUNTERS = tuple(name for name, register in REGISTERS.items() if register.address >= 0x100)
-#: Bits of STATUS: the machine is working; the program ended; it was stopped by an error.
-BUSY, DONE, FAILED = 1, 2, 4
+#: Bits of STATUS: the machine is working; the program ended; it was stopped by an error; transfers
+#: on the bus are open.
+BUSY, DONE, FAILED, OPEN = 1, 2, 4, 16
 #: Both bits of IRQ_STATUS.
 INTERRUPTS = 3
 #: Interrupts after which a machine that still works is given up.

@@ -1,4 +1,8 @@
-"""Bench of ACT: five ports with a random request in almost every cycle."""
+"""Bench of ACT: five ports with a random request in almost every cycle.
+
+A request of `w_vector` is drawn for the cycle of its data, like all others; the rest of it comes
+JUMP_LEAD cycles earlier. Its `jump` changes from time to time, JUMP_SETUP cycles before the next.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +13,15 @@ from collections.abc import Iterable, Sequence
 
 import cocotb
 from weft.hdl.config import Config
-from weft.hdl.ports import ACT_READ_LATENCY
+from weft.hdl.ports import ACT_READ_LATENCY, JUMP_LEAD, JUMP_SETUP
 from weft.tb.bench import clock_and_reset
 
 CONFIG = Config(**json.loads(os.environ.get("CONFIG", "{}")))
 COUNT = int(os.environ.get("COUNT", "2500"))
 READERS = {"matmul": CONFIG.rows, "vector": CONFIG.vector_lanes, "store": CONFIG.bus_bytes}
 WRITERS = {"w_load": CONFIG.bus_bytes, "w_vector": CONFIG.vector_lanes}
+#: Cycles between changes of `jump`.
+PHASE = 60
 WORD_BITS = (CONFIG.act_words - 1).bit_length()
 #: Cycles from two reads, and from two writes, that meet in a bank to `conflict`.
 READ_CONFLICT = 3
@@ -23,7 +29,7 @@ WRITE_CONFLICT = 2
 
 
 def window(base: int, lanes: Iterable[int], jumps: Sequence[int] | None) -> list[int]:
-    """Addresses of the given lanes of a window at `base`, whose lanes jump by whole words."""
+    """Addresses of the given lanes of a window at `base`; lane i jumps by jumps[i] words."""
     offsets = [i + (CONFIG.act_lanes * jumps[i] if jumps is not None else 0) for i in lanes]
     return [(base + offset) % CONFIG.act_bytes for offset in offsets]
 
@@ -41,7 +47,7 @@ def meet(sets: Sequence[set[int]]) -> bool:
 class Request:
     """A random request of one port: what is driven, and the address of each masked lane."""
 
-    def __init__(self, rng: random.Random, port: str):
+    def __init__(self, rng: random.Random, port: str, jump: int):
         self.port = port
         self.width = (READERS | WRITERS)[port]
         whole = (1 << self.width) - 1
@@ -56,6 +62,8 @@ class Request:
         else:
             self.fill = rng.randrange(256)
             self.drive["fill"] = self.fill
+        if port == "w_vector":
+            jumps = [i * jump for i in range(self.width)]
         if port == "matmul":
             far = rng.choice((0, 0, 1, CONFIG.act_words - 1))
             jumps = [rng.randrange(far + 1) for _ in range(self.width)]
@@ -65,15 +73,15 @@ class Request:
         self.banks = banks(addresses)
 
 
-def requests(rng: random.Random, legal: bool) -> list[Request]:
+def requests(rng: random.Random, now: int, jump: int, legal: bool) -> list[Request]:
     """The requests of a cycle; where `legal`, without conflicts."""
     out: list[Request] = []
     ports = list(READERS | WRITERS)
     rng.shuffle(ports)
     for port in ports:
-        if rng.random() < 0.15:
+        if rng.random() < 0.15 or (port == "w_vector" and now % PHASE < JUMP_SETUP + JUMP_LEAD):
             continue
-        request = Request(rng, port)
+        request = Request(rng, port, jump)
         peers = [r for r in out if (r.port in READERS) == (port in READERS)]
         if not legal or not meet([r.banks for r in (*peers, request)]):
             out.append(request)
@@ -117,17 +125,27 @@ class Model:
 async def run(dut, legal: bool, seed: int) -> None:
     """Random requests against the model: `conflict` always, data where `legal`."""
     rng = random.Random(seed)
-    inputs = {f"{port}__en": 0 for port in READERS | WRITERS}
+    inputs = {"w_vector__jump": 0, **{f"{port}__en": 0 for port in READERS | WRITERS}}
     cycles = await clock_and_reset(dut, **inputs)
     model = Model()
-    compared = undefined = 0
+    compared = undefined = jump = 0
+    plan: dict[int, list[Request]] = {}
+    several = 0
     for now in range(COUNT + 8):
-        accepted = requests(rng, legal) if now < COUNT else []
+        ahead = now + JUMP_LEAD
+        if ahead % PHASE == JUMP_LEAD:
+            jump = rng.choice((0, 1, rng.randrange(1 << WORD_BITS)))
+            dut.w_vector__jump.value = jump
+        plan[ahead] = requests(rng, ahead, jump, legal) if ahead < COUNT else []
+        accepted = plan.pop(now, [])
         for port in READERS | WRITERS:
             getattr(dut, f"{port}__en").value = 0
-        for request in accepted:
+        for request in (*accepted, *plan[ahead]):
+            early = request.port == "w_vector"
+            several += early and len(request.banks) > 1
             for name, value in request.drive.items():
-                getattr(dut, f"{request.port}__{name}").value = value
+                if request in (plan[ahead] if early and name != "data" else accepted):
+                    getattr(dut, f"{request.port}__{name}").value = value
         model.cycle(now, accepted)
         await cycles.settle()
         assert int(dut.conflict.value) == (now in model.conflicts), f"conflict in cycle {now}"
@@ -146,6 +164,7 @@ async def run(dut, legal: bool, seed: int) -> None:
         assert not model.conflicts
         assert compared > 4 * COUNT
         assert undefined < compared // 2
+        assert several > COUNT // 20
     else:
         assert COUNT // 20 < len(model.conflicts) <= COUNT
 

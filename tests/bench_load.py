@@ -33,7 +33,8 @@ from tests.bench_dma import (
 )
 
 COUNT = int(os.environ.get("COUNT", "40"))
-PORTS = {Local.ACT: "act", Local.WGT: "wgt", Local.PAR: "par"}
+PORTS = {Local.ACT: "act", Local.WGT: "wgt", Local.PAR: "par", Local.TBL: "tbl"}
+SIZES = {Local.WGT: CONFIG.wgt_bytes, Local.PAR: CONFIG.par_bytes, Local.TBL: CONFIG.tbl_bytes}
 #: A write on chip: memory, address, {lane: byte}.
 Write = tuple[int, int, dict[int, int]]
 
@@ -45,7 +46,7 @@ def programs(seed: int, count: int, pace: int) -> list[Move]:
     for _ in range(count):
         go += rng.randrange(pace + 1)
         move = random_move(rng, go)
-        memory = rng.choice(list(PORTS))
+        memory = rng.choice(list(Local))
         fields = {**move.fields, "memory": memory}
         if memory != Local.ACT:
             for name in ("local", "local_pitch", "length"):
@@ -65,10 +66,8 @@ def expected_writes(moves: list[Move], data: list[bytearray]) -> list[Write]:
             for beat in range(0, f["length"], BUS):
                 local = (f["local"] + row * f["local_pitch"] + beat) % (1 << 20)
                 lanes = dict(enumerate(source[beat : beat + BUS]))
-                if f["memory"] == Local.WGT:
-                    local = local % CONFIG.wgt_bytes // BUS
-                elif f["memory"] == Local.PAR:
-                    local = local % CONFIG.par_bytes // BUS
+                if f["memory"] in SIZES:
+                    local = local % SIZES[f["memory"]] // BUS
                 out.append((f["memory"], local, lanes))
     return out
 

@@ -1,4 +1,7 @@
-"""Bench of VECTOR: random DRAIN and POOL instructions among emulated ACC, ACT and PAR."""
+"""Bench of VECTOR: random DRAIN and POOL instructions among emulated ACC, ACT and PAR.
+
+Meanwhile LOAD fills the tables that the instruction does not use.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,10 @@ import random
 
 import cocotb
 import numpy as np
-from weft.hdl.config import Config
+from weft.hdl.config import TABLE_BYTES, Config
 from weft.hdl.isa import Instruction, Opcode, Reduce
 from weft.hdl.numerics import Parameter, requantize
-from weft.hdl.ports import ACC_READ_LATENCY, ACT_READ_LATENCY, ROW_READ_LATENCY
+from weft.hdl.ports import ACC_READ_LATENCY, ACT_READ_LATENCY, JUMP_LEAD, ROW_READ_LATENCY
 from weft.host.timing import vector as timing
 from weft.tb.bench import clock_and_reset
 
@@ -41,6 +44,7 @@ def draw(rng: random.Random) -> Instruction:
         "dst": rng.randrange(1 << 20),
         "dst_row": rng.randrange(1 << 20),
         "dst_pixel": rng.randrange(1 << 16),
+        "table": rng.choice((0, CONFIG.tables, rng.randrange(CONFIG.tables + 1))),
     }
     if pool:
         height, width = rng.randrange(1, 24), rng.randrange(1, 24)
@@ -63,6 +67,7 @@ def draw(rng: random.Random) -> Instruction:
         "res": rng.randrange(1 << 20),
         "res_row": rng.randrange(1 << 20),
         "res_pixel": rng.randrange(1 << 16),
+        "dst_jump": rng.choice((0, rng.randrange(9), rng.randrange(1 << 16))),
     }
     return Instruction(Opcode.DRAIN, fields)
 
@@ -94,7 +99,13 @@ class Memories:
             )
 
 
-def golden(i: Instruction, memories: Memories) -> np.ndarray:
+def address(i: Instruction, y, x, c):
+    """Where the result of channel c at output (y, x) goes."""
+    step = 1 if i.opcode == Opcode.POOL else 1 + CONFIG.act_lanes * i.dst_jump
+    return (i.dst + y * i.dst_row + x * i.dst_pixel + c * step) % CONFIG.act_bytes
+
+
+def golden(i: Instruction, memories: Memories, tables: np.ndarray) -> np.ndarray:
     """ACT after the instruction, by the words of docs/architecture.md; sources as they were."""
     out = memories.act.copy()
     size, depth = CONFIG.act_bytes, CONFIG.acc_depth
@@ -120,15 +131,17 @@ def golden(i: Instruction, memories: Memories) -> np.ndarray:
             residual = memories.act[(i.res + y * i.res_row + x * i.res_pixel + c) % size]
         parameter = memories.par[(i.par + c) % CONFIG.par_entries]
         results = requantize(values, parameter, residual)
+        if i.table:
+            results = tables[i.table - 1, 128 + results.astype(int)]
         for (y, x), value in np.ndenumerate(results):
-            out[(i.dst + y * i.dst_row + x * i.dst_pixel + c) % size] = value
+            out[address(i, y, x, c)] = value
     return out
 
 
 def overwrites(i: Instruction) -> bool:
     """Whether two results of the instruction have the same address, so that order matters."""
     y, x, c = np.mgrid[: i.oy, : i.ox, : i.channels]
-    at = (i.dst + y * i.dst_row + x * i.dst_pixel + c) % CONFIG.act_bytes
+    at = address(i, y, x, c)
     return len(np.unique(at)) < at.size
 
 
@@ -143,6 +156,7 @@ class Emulation:
         self.now = 0
         self._dut, self._memories = dut, memories
         self._answers: dict[str, dict[int, int]] = {"acc": {}, "act": {}, "par": {}}
+        self._addresses: dict[int, list[int]] = {}
         self._rng = random.Random(SEED)
         self.written = memories.act.copy()
         self.reads = {"acc": 0, "act": 0, "par": 0}
@@ -184,14 +198,45 @@ class Emulation:
             self._answers["par"][now + ROW_READ_LATENCY] = int.from_bytes(word, "little")
         if self._get("out__en"):
             self.writes += 1
-            base, mask = self._get("out__base"), self._get("out__mask")
+            base, mask, jump = (self._get(f"out__{name}") for name in ("base", "mask", "jump"))
+            step = 1 + CONFIG.act_lanes * jump
+            self._addresses[now + JUMP_LEAD] = [
+                (base + k * step) % CONFIG.act_bytes if mask >> k & 1 else -1 for k in range(lanes)
+            ]
+        if now in self._addresses:
             data = self._get("out__data").to_bytes(lanes, "little")
-            for k in range(lanes):
-                if mask >> k & 1:
-                    self.written[(base + k) % CONFIG.act_bytes] = np.array(data[k]).astype(np.int8)
+            for at, byte in zip(self._addresses.pop(now), data, strict=True):
+                if at >= 0:
+                    self.written[at] = np.array(byte).astype(np.int8)
 
 
-async def execute(dut, cycles, i: Instruction, number: int, rng: random.Random) -> None:
+class Tables:
+    """What TBL holds; LOAD's side of it."""
+
+    def __init__(self, dut):
+        self.contents = np.zeros((CONFIG.tables, TABLE_BYTES), np.int8)
+        self._dut = dut
+        self._rng = np.random.default_rng(SEED)
+
+    def drive(self, used: int = 0, chance: float = 0.3) -> None:
+        """Maybe write a random beat in this cycle, to a table other than number `used` (from 1)."""
+        others = [k for k in range(CONFIG.tables) if k != used - 1]
+        write = bool(others) and self._rng.random() < chance
+        if CONFIG.tables:
+            self._dut.tbl__en.value = int(write)
+        if write:
+            table = self._rng.choice(others)
+            at = self._rng.integers(TABLE_BYTES // CONFIG.bus_bytes) * CONFIG.bus_bytes
+            beat = self._rng.integers(-128, 128, CONFIG.bus_bytes).astype(np.int8)
+            self.contents[table, at : at + beat.size] = beat
+            self._dut.tbl__addr.value = int((table * TABLE_BYTES + at) // CONFIG.bus_bytes)
+            self._dut.tbl__strobe.value = (1 << CONFIG.bus_bytes) - 1
+            self._dut.tbl__data.value = int.from_bytes(beat.tobytes(), "little")
+
+
+async def execute(
+    dut, cycles, i: Instruction, number: int, tables: Tables, rng: random.Random
+) -> None:
     """Offer one instruction, answer its reads until it is done, and check all it promised."""
     memories = Memories(number)
     emulation = Emulation(dut, memories)
@@ -204,6 +249,7 @@ async def execute(dut, cycles, i: Instruction, number: int, rng: random.Random) 
     while True:
         dut.unit__go.value = int(emulation.now >= go_at)
         emulation.answer()
+        tables.drive(i.table)
         await cycles.settle()
         ready, done = int(dut.unit__instr__ready.value), int(dut.unit__done.value)
         now = emulation.now
@@ -237,7 +283,7 @@ async def execute(dut, cycles, i: Instruction, number: int, rng: random.Random) 
     assert emulation.reads == reads, f"{emulation.reads} instead of {reads}: {i}"
     assert emulation.writes == outputs
     if not overwrites(i):
-        wrong = np.flatnonzero(emulation.written != golden(i, memories))
+        wrong = np.flatnonzero(emulation.written != golden(i, memories, tables.contents))
         assert not wrong.size, f"{wrong.size} bytes of ACT differ, first at {wrong[0]}: {i}"
 
 
@@ -246,11 +292,15 @@ async def random_instructions(dut):
     rng = random.Random(SEED)
     cycles = await clock_and_reset(
         dut, unit__instr__valid=0, unit__instr__payload=0, unit__go=0,
-        acc__data=0, act__data=0, par__data=0,
+        acc__data=0, act__data=0, par__data=0, **({"tbl__en": 0} if CONFIG.tables else {}),
     )  # fmt: skip
+    tables = Tables(dut)
+    for _ in range(3 * CONFIG.tbl_bytes // CONFIG.bus_bytes):
+        tables.drive(chance=1)
+        await cycles.edge()
     judged = 0
     for number in range(COUNT):
         instruction = draw(rng)
-        await execute(dut, cycles, instruction, number, rng)
+        await execute(dut, cycles, instruction, number, tables, rng)
         judged += not overwrites(instruction)
     assert judged > COUNT // 2

@@ -18,7 +18,7 @@ from weft.host.schedule import Access, Step, synchronise
 from weft.host.timing.machine import predict
 from weft.tb.devices import VerilatorDevice
 
-_SPACE = {"ACT": "act", "WGT": "wgt", "PAR": "par"}
+_SPACE = {"ACT": "act", "WGT": "wgt", "PAR": "par", "TBL": "tbl"}
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,8 @@ class Generator:
     def _load(self) -> dict[str, int]:
         rng, config = self._rng, self._config
         bus = config.bus_bytes
-        memory = rng.choice((Memory.ACT, Memory.ACT, Memory.WGT, Memory.PAR))
+        memories = [Memory.ACT, Memory.ACT, Memory.ACT, Memory.WGT, Memory.WGT, Memory.PAR]
+        memory = rng.choice([*memories, Memory.TBL] if config.tables else memories)
         segment = rng.choice((Segment.CONST, Segment.INPUT, Segment.SCRATCH))
         rows = self._edge(4, 8)
         pitch = bus * rng.randrange(0, 5)
@@ -203,6 +204,10 @@ class Generator:
             length = bus * rng.randint(1, 24)
             local = bus * rng.choice((0, 0, rng.randrange(32)))
             local_pitch = length + bus * rng.randrange(0, 3)
+            if memory == Memory.TBL:
+                local = bus * rng.randrange(config.tbl_bytes // bus)
+                fields |= {"rows": 1}
+                length = min(length, config.tbl_bytes - local)
             if memory == Memory.PAR:
                 fields |= {"segment": Segment.CONST, "rows": 1}
         offset = 0 if memory == Memory.PAR else bus * rng.randrange(self._sizes[segment] // bus)
@@ -273,7 +278,7 @@ class Generator:
         return {
             "dst": self._act(), "par": rng.choice((0, 0, rng.randrange(16))), "dst_row": row,
             "dst_pixel": pixel, "reduce": reduce, "ry": ry, "rx": rx, "channels": channels,
-            **window,
+            "table": rng.choice((0, rng.randint(0, config.tables))), **window,
         }  # fmt: skip
 
     def _drain(self) -> dict[str, int]:
@@ -292,7 +297,16 @@ class Generator:
             }  # fmt: skip
             if rng.random() < 0.3:
                 fields |= {"res": fields["dst"], "res_row": fields["dst_row"]}
-        return fields
+        return fields | self._transposed(fields) if rng.random() < 0.3 else fields
+
+    def _transposed(self, fields: dict[str, int]) -> dict[str, int]:
+        """A channel a row: close together, or so far apart that they lie in several banks."""
+        rng, config = self._rng, self._config
+        row = fields["ox"] + rng.choice((0, rng.randrange(5)))
+        jump = -(-fields["oy"] * row // config.act_lanes) + rng.randrange(3)
+        if rng.random() < 0.3:
+            jump = config.act_words // rng.randint(1, 2 * fields["channels"])
+        return {"dst_row": row, "dst_pixel": 1, "dst_jump": min(jump, (1 << 16) - 1)}
 
     def _pool(self) -> dict[str, int]:
         rng = self._rng

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
-from weft.hdl.config import PRESETS, Config
+from weft.hdl.config import PRESETS, Config, load
 from weft.host import compiler, interpreter, lenet
 from weft.host.device import open_device
 from weft.host.run import Report, run
@@ -14,7 +15,7 @@ from weft.host.timing.machine import predict
 
 from . import networks
 
-ODD = Config(name="odd", rows=8, cols=12, bus_bits=64, vector_lanes=4)
+ODD = load(Path(__file__).with_name("configs") / "odd.toml")
 LATENCY = 50
 
 

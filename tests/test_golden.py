@@ -176,7 +176,7 @@ MATMULS = fields_of(Opcode.MATMUL, blocks=3, kc=9, ky=3, kx=3, oy=6, ox=7, heigh
     lambda f: {**f, "iy0": f["iy0"] % 7 - 3, "ix0": f["ix0"] % 7 - 3}
 )
 DRAINS = fields_of(Opcode.DRAIN, channels=20, oy=4, ox=4, ry=3, rx=3, table=1).map(
-    lambda f: {**f, "dst_jump": f["dst_jump"] % 5 * f["dst_jump"]}
+    lambda f: {**f, "dst_jump": (0, f["dst_jump"] % 9, f["dst_jump"])[f["dst_jump"] % 3]}
 )
 POOLS = fields_of(Opcode.POOL, channels=10, oy=4, ox=4, ry=3, rx=3, height=9, width=9, table=1).map(
     lambda f: {**f, "iy0": f["iy0"] % 7 - 3, "ix0": f["ix0"] % 7 - 3}

@@ -36,9 +36,10 @@ class LoadPath(wiring.Component):
                 "segments": In(Segments(config)),
                 "fetch": In(stream.Signature(BurstRequest(config))),
                 "fetch_data": Out(BeatReturn(config)),
-                "act": Out(ActWrite(bus)),
+                "act": Out(ActWrite(config, bus)),
                 "wgt": Out(BeatWrite(config.wgt_bytes // bus, bus)),
                 "par": Out(BeatWrite(config.par_bytes // bus, bus)),
+                "tbl": Out(BeatWrite(config.tbl_bytes // bus, bus)),
                 "fault": Out(Fault()),
                 "error": Out(Fault()),
                 "kill": In(1),
@@ -55,7 +56,7 @@ class LoadPath(wiring.Component):
         connect(m, unit.request, engine.load)
         connect(m, engine.load_data, unit.data)
         connect(m, engine.axi, flipped(self.m_axi))
-        for name in ("unit", "segments", "act", "wgt", "par", "fault"):
+        for name in ("unit", "segments", "act", "wgt", "par", "tbl", "fault"):
             connect(m, getattr(unit, name), flipped(getattr(self, name)))
         for name in ("fetch", "fetch_data", "error"):
             connect(m, getattr(engine, name), flipped(getattr(self, name)))

@@ -49,7 +49,8 @@ def test_act_memory_on_verilator():
 
 
 @pytest.mark.parametrize(
-    ("rows", "row_bytes", "bus_bytes"), [(64, 16, 8), (32, 16, 16), (64, 4, 16), (16, 64, 8)]
+    ("rows", "row_bytes", "bus_bytes"),
+    [(64, 16, 8), (32, 16, 16), (64, 4, 16), (16, 64, 8), (256, 1, 8)],
 )
 def test_row_memory(rows, row_bytes, bus_bytes):
     simulate(

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
 #: Cycles from a source element's request to its arrival.
 SOURCE_LATENCY = {Opcode.DRAIN: 3, Opcode.POOL: 5}
-#: Cycles from the arrival of a window's last element to the write of its result.
+#: Cycles from the arrival of a window's last element to its result, and through the tables.
 LANE_LATENCY = 11
+TABLE_LATENCY = 2
 #: Cycles from the arrival of a group's first complete window to the next group's first parameter.
 RELEASE = 7
 
@@ -27,8 +28,8 @@ def duration(instruction: Instruction, config: Config) -> int:
     window − 1 + source latency + RELEASE + n − 1 cycles later. In the end the last element runs
     through the source and the lane.
 
-    Overhead beyond the issue: vector_lanes + 13 cycles (DRAIN) or + 15 (POOL) for a full first
-    group.
+    Overhead beyond the issue: vector_lanes + 15 cycles (DRAIN) or + 17 (POOL) for a full first
+    group; 2 less where there are no tables.
     """
     window = instruction.ry * instruction.rx
     issue = instruction.oy * instruction.ox * window
@@ -44,4 +45,9 @@ def duration(instruction: Instruction, config: Config) -> int:
     start = max(2, min(lanes, instruction.channels))
     if groups > 1:
         start += (groups - 2) * period(lanes) + period(last)
-    return start + issue - 1 + source + LANE_LATENCY
+    return start + issue - 1 + source + result_latency(config)
+
+
+def result_latency(config: Config) -> int:
+    """Cycles from the arrival of a window's last element to the write of its result."""
+    return LANE_LATENCY + (TABLE_LATENCY if config.tables else 0)
