@@ -2,6 +2,7 @@
 
 import os
 import random
+from dataclasses import replace
 
 import cocotb
 from weft.hdl.config import PRESETS
@@ -15,7 +16,7 @@ from weft.tb.bench import STALLS, StreamSink, StreamSource
 
 from .bench_common import restart
 
-CONFIG = PRESETS[os.environ["WEFT_CONFIG"]]
+CONFIG = replace(PRESETS[os.environ["WEFT_CONFIG"]], tables=int(os.environ["WEFT_TABLES"]))
 
 
 def legal(rng: random.Random, opcode: Opcode) -> int:
