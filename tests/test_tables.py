@@ -26,6 +26,7 @@ def tiny():
 
 
 def change(instruction: Instruction, **values: int) -> Instruction:
+    """The instruction with other fields."""
     return replace(instruction, fields={**instruction.fields, **values})
 
 
