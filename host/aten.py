@@ -13,12 +13,63 @@ aten = torch.ops.aten
 
 CONV = aten.conv2d.default
 LINEAR = aten.linear.default
+MATMUL = aten.matmul.default
 ADD = aten.add.Tensor
+SCALE = aten.mul.Scalar  # by a positive number
 CLAMP = aten.clamp.default
 MAX_POOL = aten.max_pool2d.default
 AVG_POOL = aten.avg_pool2d.default
-FLATTEN = aten.flatten.using_ints
 BATCH_NORM = aten.batch_norm.default
+LAYER_NORM = aten.layer_norm.default
+SOFTMAX = aten.softmax.int
+CAT = aten.cat.default
+PAD = aten.constant_pad_nd.default
+SIZE = aten.sym_size.int
+
+#: Views whose result shows the same elements in the same order.
+RESHAPES = {
+    aten.view.default,
+    aten.reshape.default,
+    aten.flatten.using_ints,
+    aten.unflatten.int,
+    aten.squeeze.default,
+    aten.squeeze.dim,
+    aten.squeeze.dims,
+    aten.unsqueeze.default,
+}
+#: Views that permute, repeat or select elements.
+SLICES = {
+    aten.permute.default,
+    aten.transpose.int,
+    aten.t.default,
+    aten.numpy_T.default,
+    aten.movedim.int,
+    aten.movedim.intlist,
+    aten.swapaxes.default,
+    aten.swapdims.default,
+    aten.slice.Tensor,
+    aten.select.int,
+    aten.narrow.default,
+    aten.expand.default,
+}
+VIEWS = RESHAPES | SLICES
+#: Operators that move elements, and may add zeros.
+MOVES = {
+    PAD,
+    aten.upsample_nearest2d.default,
+    aten.upsample_nearest2d.vec,
+    aten.pixel_shuffle.default,
+    aten.pixel_unshuffle.default,
+    aten.channel_shuffle.default,
+    aten.flip.default,
+    aten.roll.default,
+    aten.repeat.default,
+    aten.repeat_interleave.self_int,
+    aten.reflection_pad2d.default,
+    aten.replication_pad2d.default,
+}
+#: Operators whose result has the scale of their input.
+KEEPERS = VIEWS | MOVES | {MAX_POOL, CAT}
 
 
 def layer_name(node: Node) -> str:
@@ -64,6 +115,22 @@ def constant(module: torch.nn.Module, node: Node) -> torch.Tensor:
     for part in str(node.target).split("."):
         value = getattr(value, part)
     return value.detach()
+
+
+def is_tensor(node: Node) -> bool:
+    """Whether `node` makes one tensor; other nodes make sizes."""
+    return isinstance(node.meta.get("val"), torch.Tensor)
+
+
+def constants(graph: torch.fx.Graph) -> set[Node]:
+    """The tensors of `graph` that do not depend on the model's input, but perhaps on its sizes."""
+    found: set[Node] = set()
+    for node in graph.nodes:
+        tensors = [source for source in node.all_input_nodes if is_tensor(source)]
+        made = node.op == "call_function" and is_tensor(node) and set(tensors) <= found
+        if node.op == "get_attr" or made:
+            found.add(node)
+    return found
 
 
 def unsupported(node: Node, advice: str) -> UnsupportedOperator:

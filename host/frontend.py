@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torch.fx import GraphModule
 
     from .ir import Graph
+    from .views import View
 
 _CALIBRATION_BATCH = 64
 
@@ -42,12 +43,13 @@ class Quantized:
     module
         Torch's converted graph, a float simulation of `graph`.
     sources
-        For each tensor of `graph`, the node of `module` that quantizes it.
+        For tensors of `graph`, the node of `module` that quantizes each, and how that node's value
+        lies in the tensor. Tensors that only rearrange another one are not among them.
     """
 
     graph: Graph
     module: GraphModule
-    sources: dict[str, str]
+    sources: dict[str, tuple[str, View]]
 
 
 def quantize(
@@ -144,13 +146,19 @@ def simulate(
                 f"but the calibration data have {list(inputs.shape[1:])}"
             )
         size = entry.meta["val"].shape[0]
-        module = prepare_pt2e(module, Int8Quantizer(asymmetric=asymmetric))
+        quantizer = Int8Quantizer(asymmetric=asymmetric)
+        module = prepare_pt2e(module, quantizer)
         with torch.no_grad():
             for batch in _batches(inputs, size if isinstance(size, int) else None):
                 module(batch)
         module = convert_pt2e(module)
+    assert quantizer.roles is not None, "prepare_pt2e annotates"
     lowered = lower(
-        module, name=name, input_shape=tuple(inputs.shape[1:]), multiplier_bits=multiplier_bits
+        module,
+        quantizer.roles,
+        name=name,
+        input_shape=tuple(inputs.shape[1:]),
+        multiplier_bits=multiplier_bits,
     )
     verify(lowered.graph, multiplier_bits=multiplier_bits)
     return Quantized(lowered.graph, module, lowered.sources)
@@ -158,10 +166,10 @@ def simulate(
 
 def _inputs(calibration: np.ndarray | torch.Tensor) -> torch.Tensor:
     inputs = torch.as_tensor(np.asarray(calibration), dtype=torch.float32)
-    if inputs.ndim not in (2, 4) or 0 in inputs.shape:
+    if inputs.ndim not in (2, 3, 4) or 0 in inputs.shape:
         raise ModelError(
-            "calibration data must be [N, channels, height, width] or [N, features] with N ≥ 1, "
-            f"not {list(inputs.shape)}"
+            "calibration data must be [N, channels, height, width], [N, tokens, features] or "
+            f"[N, features] with N ≥ 1, not {list(inputs.shape)}"
         )
     if not torch.isfinite(inputs).all():
         raise ModelError("calibration data contain a value that is not finite")

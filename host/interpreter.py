@@ -84,7 +84,8 @@ def quantize_input(graph: Graph, images: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     images
-        Real values [N, channels, height, width], or [N, features] where the input is a vector.
+        Real values [N, channels, height, width], [N, tokens, features] for a sequence of tokens,
+        or [N, features] for a vector.
 
     Returns
     -------
@@ -93,13 +94,16 @@ def quantize_input(graph: Graph, images: np.ndarray) -> np.ndarray:
     """
     tensor = graph.tensors[graph.input]
     images = np.asarray(images, np.float64)
+    given = images.shape
     if images.ndim == 2:
         images = images[:, :, None, None]
+    elif images.ndim == 3:
+        images = images.transpose(0, 2, 1)[:, :, None]
     want = (tensor.channels, tensor.height, tensor.width)
     if images.ndim != 4 or images.shape[1:] != want:
         raise ModelError(
             f"{graph.name} wants images of shape [N, {', '.join(map(str, want))}], "
-            f"not {list(images.shape)}"
+            f"not {list(given)}"
         )
     if np.isnan(images).any():
         raise ModelError(f"the images for {graph.name} contain a value that is not a number")

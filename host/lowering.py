@@ -1,7 +1,8 @@
 """From torch's converted graph (quantize, operate in float, dequantize) to the integer IR.
 
-The walk keeps, for each torch node, either the INT8 tensor it stands for or a pending operation,
-which becomes an IR node when its result is quantized.
+The walk keeps, for each torch node, the INT8 tensor it stands for and how torch sees it, or a
+pending operation, which becomes an IR node when its result is quantized. It sees one image: sizes
+that depend on the batch are those of a batch of one.
 """
 
 from __future__ import annotations
@@ -11,31 +12,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.fx.node import map_arg
 
-from .aten import (
-    ADD,
-    AVG_POOL,
-    CLAMP,
-    CONV,
-    FLATTEN,
-    LINEAR,
-    MAX_POOL,
-    argument,
-    constant,
-    layer_name,
-    operand,
-    pair,
-    unsupported,
-)
+from .arrays import levels
+from .aten import RESHAPES, SIZE, VIEWS, argument, constant, layer_name, operand, unsupported
+from .builder import Builder
 from .errors import ModelError
-from .ir import Graph, Node, Tensor
-from .pending import Pending, Value, Weights, identity
+from .ir import Graph, Table, Tensor
+from .layers import LAYERS
+from .onhost import on_host
+from .pending import Deferred, Pending, Value, Weights, identity
+from .views import View, canonical
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
-
     from torch.fx import GraphModule
     from torch.fx import Node as FxNode
+
+    from .pointwise import Region
+    from .quantizer import Roles
 
 _quantized = torch.ops.quantized_decomposed
 _QUANTIZE = {_quantized.quantize_per_tensor.default, _quantized.quantize_per_tensor.tensor}
@@ -45,14 +39,19 @@ _DEQUANTIZE_CHANNEL = _quantized.dequantize_per_channel.default
 
 @dataclass(frozen=True)
 class Lowered:
-    """The integer graph, and the torch node that holds each of its tensors."""
+    """The integer graph, and for its tensors the torch node that holds each, and its view."""
 
     graph: Graph
-    sources: dict[str, str]
+    sources: dict[str, tuple[str, View]]
 
 
 def lower(
-    module: GraphModule, *, name: str, input_shape: tuple[int, ...], multiplier_bits: int = 32
+    module: GraphModule,
+    roles: Roles,
+    *,
+    name: str,
+    input_shape: tuple[int, ...],
+    multiplier_bits: int = 32,
 ) -> Lowered:
     """Lower a graph that ``convert_pt2e`` made.
 
@@ -60,25 +59,35 @@ def lower(
     ----------
     module
         The converted graph.
+    roles
+        What its nodes were to the quantizer.
     name
         What the integer graph is called.
     input_shape
-        (channels, height, width) or (features,).
+        Of one input: (channels, height, width), (tokens, features) or (features,).
     multiplier_bits
         Width of the machine's requantization multiplier.
     """
-    return _Lowering(module, input_shape, multiplier_bits).run(name)
+    return Lowering(module, roles, input_shape, multiplier_bits).run(name)
 
 
-class _Lowering:
-    def __init__(self, module: GraphModule, input_shape: tuple[int, ...], bits: int):
+class Lowering:
+    """The walk.
+
+    Attributes
+    ----------
+    builder
+        The graph so far.
+    """
+
+    def __init__(self, module: GraphModule, roles: Roles, input_shape: tuple[int, ...], bits: int):
+        self.builder = Builder()
         self._module = module
-        self._input_shape = input_shape
+        self._roles = roles
+        self._input_size = (1, *input_shape)
         self._bits = bits
         self._values: dict[FxNode, Any] = {}
-        self._tensors: dict[str, Tensor] = {}
-        self._nodes: list[Node] = []
-        self._sources: dict[str, str] = {}
+        self._sources: dict[str, tuple[str, View]] = {}
 
     def run(self, name: str) -> Lowered:
         """Walk the graph in its order."""
@@ -88,167 +97,188 @@ class _Lowering:
                 last = self._output(node)
             elif node.op == "placeholder":
                 first = node.name
+            elif node.op == "get_attr":
+                self._values[node] = constant(self._module, node)
             elif node.op == "call_function":
+                self.builder.layer = layer_name(node)
                 self._values[node] = self._call(node)
-        return Lowered(Graph(name, first, last, self._tensors, tuple(self._nodes)), self._sources)
+        graph = self.builder.graph(name, first, last)
+        sources = {key: self._sources[key] for key in self._sources if key in graph.tensors}
+        return Lowered(graph, sources)
 
     def _output(self, node: FxNode) -> str:
         results: Any = node.args[0]
-        result = results[0] if isinstance(results, (tuple, list)) else results
-        value = self._values[result]
-        if value.flat and value.tensor.height * value.tensor.width > 1:
-            raise ModelError("the model ends by flattening a map: leave the flattening out")
-        return value.tensor.name
+        value = self.value(results[0] if isinstance(results, (tuple, list)) else results)
+        self.builder.layer = "output"
+        return self.builder.map(value).name
 
-    def _call(self, node: FxNode) -> Value | Weights | Pending:
-        target = node.target
+    # -- what rules read -----------------------------------------------------------------------
+
+    def raw(self, node: Any) -> Any:
+        """What `node` stands for."""
+        return self._values[node]
+
+    def value(self, node: Any) -> Value:
+        """The INT8 tensor that `node` stands for, its padding stored."""
+        value = self._values[node]
+        assert isinstance(value, Value), node
+        if any(value.padding):
+            value = self._store_padding(value)
+        return value
+
+    def arguments(self, node: FxNode) -> tuple[Any, Any]:
+        """Positional and named arguments of `node`, sizes and constants put in; tensors stay."""
+
+        def resolve(source: FxNode) -> Any:
+            value = self._values[source]
+            return value if isinstance(value, (int, float, torch.Tensor)) else source
+
+        return map_arg((node.args, node.kwargs), resolve)
+
+    def is_sum(self, node: FxNode) -> bool:
+        """Whether `node` adds two activations of the same shape."""
+        return node.name in self._roles.sums
+
+    def real(self, node: FxNode) -> np.ndarray:
+        """A constant of the model, float64."""
+        return self._values[node].numpy().astype(np.float64)
+
+    # -- the walk ------------------------------------------------------------------------------
+
+    def _call(self, node: FxNode) -> Any:
+        target: Any = node.target
         if target in _QUANTIZE:
             return self._quantize(node)
         if target in _DEQUANTIZE:
             return self._values[operand(node)]
         if target == _DEQUANTIZE_CHANNEL:
-            values = constant(self._module, operand(node)).numpy()
-            return Weights(values, self._real(operand(node, 1)))
-        if target == FLATTEN:
-            return replace(self._values[operand(node)], flat=True)
-        rules: dict[Any, Callable[[FxNode], Pending]] = {
-            CONV: self._conv,
-            LINEAR: self._linear,
-            MAX_POOL: self._max_pool,
-            AVG_POOL: self._avg_pool,
-            ADD: self._add,
-            CLAMP: self._clamp,
-        }
-        if target not in rules:
-            raise unsupported(node, "remove it from the model")
-        return rules[target](node)
-
-    def _real(self, node: FxNode) -> np.ndarray:
-        return constant(self._module, node).numpy().astype(np.float64)
-
-    def _conv(self, node: FxNode) -> Pending:
-        py, px = pair(argument(node, 4, "padding", 0))
-        return replace(
-            self._layer(node, "conv", self._values[operand(node, 1)].values),
-            stride=pair(argument(node, 3, "stride", 1)),
-            padding=(py, px, py, px),
-            dilation=pair(argument(node, 5, "dilation", 1)),
-            groups=argument(node, 6, "groups", 1),
-        )
-
-    def _linear(self, node: FxNode) -> Pending:
-        height, width, channels = self._values[operand(node)].tensor.shape
-        values = self._values[operand(node, 1)].values
-        return self._layer(node, "linear", values.reshape(-1, channels, height, width))
-
-    def _layer(self, node: FxNode, kind: str, weight: np.ndarray) -> Pending:
-        """A layer with int8 weights in torch's order [out, in / groups, ky, kx]."""
-        bias = argument(node, 2, "bias")
-        return Pending(
-            kind=kind,
-            name=layer_name(node),
-            source=self._values[operand(node)].tensor,
-            channels=len(weight),
-            kernel=(weight.shape[2], weight.shape[3]),
-            weight=np.ascontiguousarray(weight.transpose(0, 2, 3, 1)),
-            weight_scale=self._values[operand(node, 1)].scale,
-            bias=np.zeros(len(weight)) if bias is None else self._real(bias),
-        )
-
-    def _pool(self, node: FxNode, kind: str) -> Pending:
-        source: Tensor = self._values[operand(node)].tensor
-        kernel = pair(node.args[1])
-        py, px = pair(argument(node, 3, "padding", 0))
-        return Pending(
-            kind=kind,
-            name=layer_name(node),
-            source=source,
-            channels=source.channels,
-            kernel=kernel,
-            stride=pair(argument(node, 2, "stride") or kernel),
-            padding=(py, px, py, px),
-            divisor=kernel[0] * kernel[1],
-        )
-
-    def _max_pool(self, node: FxNode) -> Pending:
-        pool = self._pool(node, "max")
-        if pair(argument(node, 4, "dilation", 1)) != (1, 1):
-            raise unsupported(node, "max pooling must not be dilated")
-        if argument(node, 5, "ceil_mode", False):
-            top, left, bottom, right = pool.padding
-            down, across = _ceil_extra(pool)
-            pool = replace(pool, padding=(top, left, bottom + down, right + across))
-        return pool
-
-    def _avg_pool(self, node: FxNode) -> Pending:
-        pool = self._pool(node, "avg")
-        if argument(node, 4, "ceil_mode", False) and any(_ceil_extra(pool)):
-            raise unsupported(node, "ceil_mode must not add windows beyond the input")
-        if any(pool.padding) and not argument(node, 5, "count_include_pad", True):
-            raise unsupported(node, "padding must be counted (count_include_pad=True)")
-        return replace(pool, divisor=argument(node, 6, "divisor_override") or pool.divisor)
-
-    def _add(self, node: FxNode) -> Pending:
-        left, right = self._values[operand(node)], self._values[operand(node, 1)]
-        if isinstance(right, Pending):
-            left, right = right, left
-        if not isinstance(left, Pending):
-            left = identity(layer_name(node), left.tensor)
-        return replace(left, residual=right.tensor)
-
-    def _clamp(self, node: FxNode) -> Pending:
-        value = self._values[operand(node)]
-        if isinstance(value, Value):
-            tensor = value.tensor
-            value = Pending(
-                kind="avg", name=layer_name(node), source=tensor, channels=tensor.channels
-            )
-        least, most = argument(node, 1, "min"), argument(node, 2, "max")
-        return value.bounded(-np.inf if least is None else least, np.inf if most is None else most)
+            values = self._values[operand(node)].numpy()
+            return Weights(values, self.real(operand(node, 1)))
+        if node.name in self._roles.inner:
+            return None
+        if node.name in self._roles.regions:
+            return self._pointwise(node, self._roles.regions[node.name])
+        if target == SIZE:
+            return self._values[operand(node)].view.size[node.args[1]]
+        inputs = [self._values[source] for source in node.all_input_nodes]
+        if not any(isinstance(value, (Value, Pending, Weights)) for value in inputs):
+            args, kwargs = self.arguments(node)
+            return target(*args, **kwargs)
+        if target in VIEWS and isinstance(inputs[0], Value):
+            return self._view(node)
+        rule = LAYERS.get(target)
+        made = None if rule is None else rule(self, node)
+        return made if made is not None else on_host(self, node)
 
     def _quantize(self, node: FxNode) -> Value:
         """Give the value its scale: a pending operation becomes an IR node."""
         scale, zero = (
-            arg if isinstance(arg, (int, float)) else constant(self._module, arg).item()
+            arg if isinstance(arg, (int, float)) else self._values[arg].item()
             for arg in (argument(node, 1, "scale"), argument(node, 2, "zero_point"))
         )
+        scale, zero = float(scale), int(zero)
         source = operand(node)
         if source.op == "placeholder":
-            channels, height, width = (*self._input_shape, 1, 1)[:3]
-            tensor = Tensor(source.name, height, width, channels, float(scale), int(zero))
-            self._values[source] = Value(tensor)
-        elif isinstance(self._values[source], Pending):
-            value = self._values[source]
-            name = _unique(value.name, self._tensors)
-            tensor = value.result(name, float(scale), int(zero))
-            name = _unique(value.name, {made.name for made in self._nodes})
-            self._nodes.append(value.node(name, tensor, multiplier_bits=self._bits))
-        else:
-            value = self._values[source]
-            if (value.tensor.scale, value.tensor.zero_point) != (scale, zero):
-                raise ModelError(f"{node.name}: a value is quantized twice with different scales")
+            shape, view = canonical(self._input_size)
+            tensor = self.builder.tensor(source.name, shape, scale, zero)
+            value = self._values[source] = Value(tensor, view)
+            self._sources[tensor.name] = node.name, view
             return value
-        self._tensors[tensor.name] = tensor
-        self._sources[tensor.name] = node.name
-        return Value(tensor)
+        value = self._values[source]
+        if isinstance(value, Value):
+            if (value.tensor.scale, value.tensor.zero_point) != (scale, zero):
+                raise ModelError(
+                    f"{source.name}: a value is quantized twice, with different scales"
+                )
+            return value
+        tensor = self.builder.tensor(value.name, value.shape, scale, zero)
+        name = self.builder.node_name(value.name)
+        if isinstance(value, Pending):
+            self.builder.add(value.node(name, tensor, multiplier_bits=self._bits))
+        else:
+            self.builder.add(value.make(name, tensor))
+        self._sources[tensor.name] = node.name, value.view
+        return Value(tensor, value.view)
+
+    # -- views ---------------------------------------------------------------------------------
+
+    def _view(self, node: FxNode) -> Value:
+        """The same tensor, seen otherwise; only what has no strides is gathered first."""
+        target: Any = node.target
+        value = self.value(operand(node))
+        (_, *args), kwargs = self.arguments(node)
+        try:
+            if target in RESHAPES:
+                size = tuple(target(_meta(_plain(value.view.size)), *args, **kwargs).shape)
+                try:
+                    view = _of(_meta(value.view).view(size))
+                except RuntimeError:
+                    view = replace(value.view, size=size)
+            else:
+                value = self.builder.strided(value)
+                view = _of(target(_meta(value.view), *args, **kwargs))
+        except (RuntimeError, IndexError) as error:
+            first = str(error).splitlines()[0]
+            raise unsupported(
+                node,
+                f"for a batch of one it fails ({first}); export the model with a batch of one, or "
+                "with a batch of any size",
+            ) from error
+        return Value(value.tensor, view)
+
+    def _store_padding(self, value: Value) -> Value:
+        top, left, bottom, right = value.padding
+        index = np.pad(
+            value.view.indices(),
+            ((0, 0), (0, 0), (top, bottom), (left, right)),
+            constant_values=-1,
+        )
+        shape, view = canonical(index.shape)
+        tensor = self.builder.moved(value.tensor, view.write(index[None], shape)[0])
+        return Value(tensor, view)
+
+    # -- pointwise functions -------------------------------------------------------------------
+
+    def _pointwise(self, node: FxNode, region: Region) -> Pending | Deferred:
+        """A table, or a convolution where the function is a line."""
+        names = {member.name for member in region.nodes}
+        root = next(
+            source
+            for member in self._module.graph.nodes
+            if member.name in names
+            for source in member.all_input_nodes
+            if isinstance(self._values.get(source), Value)
+        )
+        value = self.builder.whole(self.value(root))
+        source = value.tensor
+        reals = (np.arange(-128.0, 128) - source.zero_point) * source.scale
+        with torch.no_grad():
+            results = region(torch.from_numpy(reals)).numpy()
+        name = layer_name(node)
+        slope = (results[255] - results[0]) / (reals[255] - reals[0])
+        line = results[0] + slope * (reals - reals[0])
+        if slope and np.abs(line - results).max() <= 1e-9 * np.abs(results).max():
+            return identity(name, source, value.view, slope, results[0] - slope * reals[0])
+
+        def make(name: str, target: Tensor) -> Table:
+            return Table(name, source.name, target.name, levels(results, target), region.name)
+
+        return Deferred(name, source.shape, value.view, make)
 
 
-def _unique(name: str, taken: Container[str]) -> str:
-    candidate, count = name, 1
-    while candidate in taken:
-        count += 1
-        candidate = f"{name}_{count}"
-    return candidate
+def _meta(view: View) -> torch.Tensor:
+    """A tensor of no data with the strides of `view`."""
+    last = view.offset + sum(
+        (count - 1) * stride for count, stride in zip(view.shape, view.strides, strict=True)
+    )
+    return torch.empty(last + 1, device="meta").as_strided(view.shape, view.strides, view.offset)
 
 
-def _ceil_extra(pool: Pending) -> tuple[int, int]:
-    """Rows and columns beyond the padding that ceil_mode reads (its last window starts inside)."""
-    extra = []
-    for axis in (0, 1):
-        size, padding = pool.source.shape[axis], pool.padding[axis]
-        kernel, stride = pool.kernel[axis], pool.stride[axis]
-        count = -(-(size + 2 * padding - kernel) // stride) + 1
-        if (count - 1) * stride >= size + padding:
-            count -= 1
-        extra.append(max(0, (count - 1) * stride + kernel - size - 2 * padding))
-    return extra[0], extra[1]
+def _plain(size: tuple[int, ...]) -> View:
+    strides = tuple(torch.empty(size, device="meta").stride())
+    return View(size, strides, 0, size)
+
+
+def _of(meta: torch.Tensor) -> View:
+    size = tuple(meta.shape)
+    return View(size, tuple(meta.stride()), int(meta.storage_offset()), size)

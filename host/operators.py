@@ -1,7 +1,6 @@
 """What the host computes itself: the operators of :class:`~.ir.Host` nodes.
 
-The interpreter and the host runtime call the same functions, so both get the same bytes. Softmax
-and layer norm use integers only: everything real is in the node's constants.
+The interpreter and the host runtime call the same functions, so both get the same bytes.
 """
 
 from __future__ import annotations
@@ -9,17 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from . import arrays, fallback, norms
 from .ir import Host, Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-#: Fraction bits of softmax's exponentials.
-EXP_BITS = 24
-#: Fraction bits of layer norm's gamma and beta, and of its square root.
-NORM_BITS, ROOT_BITS = 16, 8
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -55,126 +50,33 @@ def apply(node: Host, tensors: Mapping[str, Tensor], values: Sequence[np.ndarray
     -------
     numpy.ndarray
         int8 [N, height, width, channels] of the output.
+
+    Raises
+    ------
+    ModelError
+        The operator is one of torch's, and torch is not installed.
     """
     inputs = [tensors[name] for name in node.inputs]
-    return OPERATORS[node.operator].run(node, inputs, tensors[node.output], values)
+    return _operator(node).run(node, inputs, tensors[node.output], values)
 
 
 def check(node: Host, tensors: Mapping[str, Tensor]) -> None:
     """Raise ValueError with the first rule that `node` breaks."""
-    operator = OPERATORS.get(node.operator)
-    if operator is None:
+    _operator(node).check(node, [tensors[name] for name in node.inputs], tensors[node.output])
+
+
+def _operator(node: Host) -> Operator:
+    if node.operator.startswith(fallback.PREFIX):
+        return Operator(fallback.check, fallback.run)
+    if node.operator not in OPERATORS:
         raise ValueError(f"there is no host operator {node.operator!r}")
-    operator.check(node, [tensors[name] for name in node.inputs], tensors[node.output])
-
-
-def _one_of_same_shape(node: Host, inputs: Sequence[Tensor], output: Tensor) -> None:
-    if len(inputs) != 1 or inputs[0].shape != output.shape:
-        raise ValueError(f"{node.operator} maps one tensor to one of the same shape")
-
-
-# -- softmax -----------------------------------------------------------------------------------
-
-
-def softmax(name: str, source: Tensor, target: Tensor) -> Host:
-    """Softmax along channels: ``y = ⌊(2·t[d] + S) / 2S⌋ + z_y`` with ``d = max x − x``.
-
-    ``e[d]`` is exp(−d·s_x) with EXP_BITS fraction bits, ``t[d]`` the same over s_y, and ``S`` the
-    sum of e over the channels.
-    """
-    falling = np.exp(-np.arange(256) * source.scale)
-    tables = (
-        np.rint(falling * real).astype(np.int64)
-        for real in (2.0**EXP_BITS, 2.0**EXP_BITS / target.scale)
-    )
-    return Host(name, (source.name,), target.name, "softmax", constants=tuple(tables))
-
-
-def _check_softmax(node: Host, inputs: Sequence[Tensor], output: Tensor) -> None:
-    _one_of_same_shape(node, inputs, output)
-    if len(node.constants) != 2 or any(
-        table.dtype != np.int64 or table.shape != (256,) for table in node.constants
-    ):
-        raise ValueError("softmax has two tables, int64 [256]")
-    exp, scaled = node.constants
-    if exp[0] != 1 << EXP_BITS or min(exp.min(), scaled.min()) < 0 or exp.max() > exp[0]:
-        raise ValueError(f"softmax's exponentials lie within [0, 2^{EXP_BITS}], the first is 1")
-    if 2 * int(scaled.max()) + output.channels * int(exp[0]) >= 1 << 63:
-        raise ValueError("softmax can overflow 64 bits")
-
-
-def _run_softmax(
-    node: Host, inputs: Sequence[Tensor], output: Tensor, values: Sequence[np.ndarray]
-) -> np.ndarray:
-    exp, scaled = node.constants
-    x = values[0].astype(np.int64)
-    below = x.max(axis=-1, keepdims=True) - x
-    total = exp[below].sum(axis=-1, keepdims=True)
-    y = (2 * scaled[below] + total) // (2 * total) + output.zero_point
-    return np.clip(y, -128, 127).astype(np.int8)
-
-
-# -- layer norm --------------------------------------------------------------------------------
-
-
-def layer_norm(
-    name: str, source: Tensor, target: Tensor, gamma: np.ndarray, beta: np.ndarray, epsilon: float
-) -> Host:
-    """Layer norm along n channels, with ``c = n·x − Σx`` and ``V = n·Σx² − (Σx)²``:
-
-    ``r = ⌊√(V · 2^(2·ROOT_BITS) + E)⌋``, at least 1, and
-    ``y = ((⌊c·G·2^ROOT_BITS / r⌋ + B + 2^(NORM_BITS − 1)) >> NORM_BITS) + z_y``, where E is
-    n²·epsilon / s_x² with 2·ROOT_BITS fraction bits, G and B are gamma / s_y and beta / s_y with
-    NORM_BITS fraction bits.
-    """
-    level = 2.0**NORM_BITS / target.scale
-    numbers = tuple(np.rint(real * level).astype(np.int64) for real in (gamma, beta))
-    extra = round(source.channels**2 * epsilon / source.scale**2 * 2.0 ** (2 * ROOT_BITS))
-    attributes = {"epsilon": extra}
-    return Host(name, (source.name,), target.name, "layer_norm", attributes, numbers)
-
-
-def _check_layer_norm(node: Host, inputs: Sequence[Tensor], output: Tensor) -> None:
-    _one_of_same_shape(node, inputs, output)
-    n = output.channels
-    if len(node.constants) != 2 or any(
-        numbers.dtype != np.int64 or numbers.shape != (n,) for numbers in node.constants
-    ):
-        raise ValueError(f"layer norm has gamma and beta, int64 [{n}]")
-    extra = node.attributes.get("epsilon")
-    if not isinstance(extra, int) or extra < 0:
-        raise ValueError("layer norm's epsilon must be an integer, 0 or above")
-    gamma, beta = (int(np.abs(numbers).max()) for numbers in node.constants)
-    deviation = 255 * n  # of c, and of √V
-    if (deviation**2 << (2 * ROOT_BITS)) + extra >= 1 << 62:
-        raise ValueError("layer norm's variance can overflow 64 bits")
-    if (deviation * gamma << ROOT_BITS) + beta + (1 << NORM_BITS) >= 1 << 63:
-        raise ValueError("layer norm can overflow 64 bits")
-
-
-def _run_layer_norm(
-    node: Host, inputs: Sequence[Tensor], output: Tensor, values: Sequence[np.ndarray]
-) -> np.ndarray:
-    gamma, beta = node.constants
-    x = values[0].astype(np.int64)
-    n = x.shape[-1]
-    total = x.sum(axis=-1, keepdims=True)
-    variance = n * (x * x).sum(axis=-1, keepdims=True) - total**2
-    root = _root((variance << (2 * ROOT_BITS)) + node.attributes["epsilon"])
-    quotient = ((n * x - total) * gamma << ROOT_BITS) // np.maximum(root, 1)
-    y = (quotient + beta + (1 << (NORM_BITS - 1))) >> NORM_BITS
-    return np.clip(y + output.zero_point, -128, 127).astype(np.int8)
-
-
-def _root(square: np.ndarray) -> np.ndarray:
-    """Integer square root, rounded down, of int64 values below 2^62."""
-    root = np.sqrt(square.astype(np.float64)).astype(np.int64)
-    root -= root * root > square
-    root += (root + 1) * (root + 1) <= square
-    return root
+    return OPERATORS[node.operator]
 
 
 OPERATORS: dict[str, Operator] = {
-    "softmax": Operator(_check_softmax, _run_softmax),
-    "layer_norm": Operator(_check_layer_norm, _run_layer_norm),
+    "softmax": Operator(norms.check_softmax, norms.run_softmax),
+    "layer_norm": Operator(norms.check_layer_norm, norms.run_layer_norm),
+    "gather": Operator(arrays.check_gather, arrays.run_gather),
+    "cat": Operator(arrays.check_cat, arrays.run_cat),
+    **dict.fromkeys(arrays.BINARY, Operator(arrays.check_binary, arrays.run_binary)),
 }

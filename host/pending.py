@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .errors import ModelError
-from .ir import Conv, Node, Pool, Residual, Tensor
+from .ir import Conv, MatMul, Node, Pool, Residual, Tensor
 from .rescale import MAX_BIAS, rescale, residual
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .views import View
 
 
 @dataclass(frozen=True)
 class Value:
-    """An INT8 tensor; `flat` says that torch sees it as a vector in (channel, y, x) order."""
+    """An INT8 tensor, and how torch sees it.
+
+    Parameters
+    ----------
+    padding
+        Zeros that torch sees around the map, but the tensor does not hold: top, left, bottom,
+        right.
+    """
 
     tensor: Tensor
-    flat: bool = False
+    view: View
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -25,6 +39,28 @@ class Weights:
 
     values: np.ndarray
     scale: np.ndarray
+
+
+@dataclass(frozen=True)
+class Deferred:
+    """An operation that needs no more than its result's tensor to become a node.
+
+    Parameters
+    ----------
+    name
+        Of its layer.
+    shape
+        (height, width, channels) of its result.
+    view
+        How torch sees the result.
+    make
+        The node of a name and a result.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    view: View
+    make: Callable[[str, Tensor], Node]
 
 
 def _nothing() -> np.ndarray:
@@ -38,10 +74,16 @@ class Pending:
     Parameters
     ----------
     kind
-        "conv", "linear", "max" or "avg".
+        "conv", "linear", "matmul", "max" or "avg".
+    shape, view
+        (height, width, channels) of the result, and how torch sees it.
     weight, weight_scale, bias
         Of a convolution or linear layer: int8 [out, ky, kx, in / groups], one scale and one real
         bias per output channel.
+    other, heads, transposed
+        Of a product of two activations.
+    factor
+        What a product is multiplied by.
     divisor
         What an average divides its sum by.
     residual
@@ -53,7 +95,8 @@ class Pending:
     kind: str
     name: str
     source: Tensor
-    channels: int
+    shape: tuple[int, int, int]
+    view: View
     kernel: tuple[int, int] = (1, 1)
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
@@ -62,6 +105,10 @@ class Pending:
     weight: np.ndarray = field(default_factory=_nothing)
     weight_scale: np.ndarray = field(default_factory=_nothing)
     bias: np.ndarray = field(default_factory=_nothing)
+    other: Tensor | None = None
+    heads: int = 1
+    transposed: bool = False
+    factor: float = 1.0
     divisor: int = 1
     residual: Tensor | None = None
     least: float = -np.inf
@@ -75,21 +122,14 @@ class Pending:
             most=min(max(self.most, least), most),
         )
 
-    def result(self, name: str, scale: float, zero_point: int) -> Tensor:
-        """The tensor that this operation makes."""
-        height, width = (
-            (
-                self.source.shape[axis]
-                + self.padding[axis]
-                + self.padding[axis + 2]
-                - self.dilation[axis] * (self.kernel[axis] - 1)
-                - 1
-            )
-            // self.stride[axis]
-            + 1
-            for axis in (0, 1)
+    def scaled(self, factor: float) -> Pending:
+        """This layer, which nothing is fused into yet, times a positive number."""
+        return replace(
+            self,
+            weight_scale=self.weight_scale * factor,
+            bias=self.bias * factor,
+            factor=self.factor * factor,
         )
-        return Tensor(name, height, width, self.channels, scale, zero_point)
 
     def node(self, name: str, target: Tensor, *, multiplier_bits: int) -> Node:
         """The IR node called `name` that computes `target`.
@@ -104,6 +144,8 @@ class Pending:
                 return self._pool(name, target)
             if self.kind == "avg":
                 return self._average(name, target, multiplier_bits)
+            if self.kind == "matmul":
+                return self._product(name, target, multiplier_bits)
             return self._layer(name, target, multiplier_bits)
         except ValueError as error:
             raise ModelError(f"{name}: {error}") from error
@@ -116,14 +158,35 @@ class Pending:
     def _average(self, name: str, target: Tensor, bits: int) -> Pool:
         taps = self.kernel[0] * self.kernel[1]
         requant = rescale(
-            np.full(self.channels, self.source.scale / (target.scale * self.divisor)),
-            np.full(self.channels, -taps * self.source.zero_point),
+            np.full(target.channels, self.source.scale / (target.scale * self.divisor)),
+            np.full(target.channels, -taps * self.source.zero_point),
             zero_point=target.zero_point,
             low=_level(self.least, target),
             high=_level(self.most, target),
             bits=bits,
         )
         return replace(self._pool(name, target, "avg"), requant=requant)
+
+    def _product(self, name: str, target: Tensor, bits: int) -> MatMul:
+        assert self.other is not None, name
+        scale = self.source.scale * self.other.scale * self.factor / target.scale
+        requant = rescale(
+            np.full(target.channels, scale),
+            np.zeros(target.channels),
+            zero_point=target.zero_point,
+            low=_level(self.least, target),
+            high=_level(self.most, target),
+            bits=bits,
+        )
+        return MatMul(
+            name,
+            self.source.name,
+            self.other.name,
+            target.name,
+            requant,
+            self.heads,
+            self.transposed,
+        )
 
     def _layer(self, name: str, target: Tensor, bits: int) -> Conv:
         weight, scale = self._fit_bias()
@@ -168,18 +231,27 @@ class Pending:
         return weight, self.weight_scale * factor
 
 
-def identity(name: str, source: Tensor) -> Pending:
-    """A depthwise 1×1 convolution that passes its input on: what a bare addition adds to."""
+def identity(
+    name: str, source: Tensor, view: View, factor: float = 1.0, offset: float = 0.0
+) -> Pending:
+    """A depthwise 1×1 convolution that gives ``factor · x + offset``: what a bare addition adds to.
+
+    Parameters
+    ----------
+    factor
+        Not 0.
+    """
     channels = source.channels
     return Pending(
         kind="conv",
         name=name,
         source=source,
-        channels=channels,
+        shape=source.shape,
+        view=view,
         groups=channels,
-        weight=np.full((channels, 1, 1, 1), 64, np.int8),
-        weight_scale=np.full(channels, 1 / 64),
-        bias=np.zeros(channels),
+        weight=np.full((channels, 1, 1, 1), 64 if factor > 0 else -64, np.int8),
+        weight_scale=np.full(channels, abs(factor) / 64),
+        bias=np.full(channels, offset),
     )
 
 

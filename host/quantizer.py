@@ -1,13 +1,15 @@
 """Which values of a canonical graph are INT8, and how their ranges are found.
 
-A value is quantized unless the node that makes it is fused into its only reader: an activation
-into the layer before it, and a convolution or linear layer into the addition behind it.
+A value is quantized unless the node that makes it is fused into its only reader: an activation or
+a factor into the layer before it, a convolution or linear layer into the addition behind it, and a
+chain of pointwise functions into one.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e.observer import MinMaxObserver, PerChannelMinMaxObserver
 from torchao.quantization.pt2e.quantizer import (
     QuantizationAnnotation,
@@ -16,11 +18,118 @@ from torchao.quantization.pt2e.quantizer import (
     SharedQuantizationSpec,
 )
 
-from .aten import ADD, AVG_POOL, CLAMP, CONV, FLATTEN, LINEAR, MAX_POOL, operand
+from .aten import (
+    ADD,
+    AVG_POOL,
+    CLAMP,
+    CONV,
+    KEEPERS,
+    LINEAR,
+    MATMUL,
+    PAD,
+    SCALE,
+    SIZE,
+    argument,
+    constants,
+    is_tensor,
+    operand,
+    unsupported,
+)
+from .pointwise import Region, regions
+
+if TYPE_CHECKING:
+    from torch.fx import GraphModule, Node
 
 _ANNOTATION = "quantization_annotation"
 #: Below this an activation's scale is taken for that of an all-zero tensor.
 _EPS = 2.0**-24
+#: Besides layers with weights, what a clamp or a factor behind it becomes part of.
+_FUSING = {MATMUL, ADD, AVG_POOL, CLAMP, SCALE}
+
+
+class Roles:
+    """What each node of a canonical graph is to the quantizer and the lowering.
+
+    Raises
+    ------
+    UnsupportedOperator
+        A node makes something else than one tensor of real numbers.
+
+    Attributes
+    ----------
+    regions
+        Pointwise functions, by the name of their last node.
+    inner
+        Names of the other nodes of those regions.
+    sums
+        Names of the additions of two activations of the same shape.
+    """
+
+    def __init__(self, module: GraphModule):
+        found = regions(module)
+        self.regions: dict[str, Region] = {node.name: region for node, region in found.items()}
+        self._members = {member for region in found.values() for member in region.nodes}
+        self.inner = {node.name for node in self._members - set(found)}
+        self._fixed = constants(module.graph)
+        nodes = [node for node in module.graph.nodes if node.op == "call_function"]
+        self.sums = {node.name for node in nodes if self._is_sum(node)}
+        for node in nodes:
+            self._check(node)
+
+    def computes(self, node: Node) -> bool:
+        """Whether `node` makes an activation."""
+        return node.op == "call_function" and is_tensor(node) and node not in self._fixed
+
+    def activations(self, node: Node) -> list[Node]:
+        """The tensors that `node` reads and that depend on the model's input."""
+        return [n for n in node.all_input_nodes if is_tensor(n) and n not in self._fixed]
+
+    def keeps_scale(self, node: Node) -> bool:
+        """Whether `node` only moves values, adds zeros, or takes the largest."""
+        if node.target == PAD and argument(node, 2, "value", 0):
+            return False
+        tensors = [n for n in node.all_input_nodes if is_tensor(n)]
+        return node.target in KEEPERS and tensors == self.activations(node)
+
+    def is_fused(self, node: Node) -> bool:
+        """Whether `node`'s value exists only inside the node that reads it."""
+        if node.name in self.inner:
+            return True
+        if node in self._members or len(node.users) != 1:
+            return False
+        (user,) = node.users
+        if user in self._members or not (has_weight(node) or node.target in _FUSING):
+            return False
+        if node.target == ADD and node.name not in self.sums:
+            return False
+        if user.name in self.sums:
+            return fused_operand(user) is node
+        return user.target in (CLAMP, SCALE)
+
+    def _is_sum(self, node: Node) -> bool:
+        sides = node.args[:2]
+        return (
+            node.target == ADD
+            and node not in self._members
+            and len(sides) == 2
+            and set(sides) == set(self.activations(node))
+            and all(n.meta["val"].shape == node.meta["val"].shape for n in self.activations(node))
+        )
+
+    def _check(self, node: Node) -> None:
+        if is_tensor(node):
+            real = node.meta["val"].is_floating_point()
+            if not real and self.computes(node) and node.name not in self.inner:
+                raise unsupported(node, f"it makes {node.meta['val'].dtype}, not real numbers")
+        elif isinstance(node.meta.get("val"), (list, tuple)):
+            raise unsupported(node, "it returns several tensors")
+        elif node.target != SIZE and any(is_tensor(n) for n in node.all_input_nodes):
+            raise unsupported(node, "it makes a number out of a tensor")
+
+
+def has_weight(node: Node) -> bool:
+    """Whether `node` is a layer with constant weights."""
+    return node.target in (CONV, LINEAR) and operand(node, 1).op == "get_attr"
 
 
 def fused_operand(add: Node) -> Node | None:
@@ -29,19 +138,10 @@ def fused_operand(add: Node) -> Node | None:
     if left is right:
         return None
     for side in (left, right):
-        if side.target in (CONV, LINEAR) and len(side.users) == 1:
+        layer = operand(side) if side.target == SCALE else side
+        if has_weight(layer) and len(side.users) == len(layer.users) == 1:
             return side
     return None
-
-
-def is_fused(node: Node) -> bool:
-    """Whether `node`'s value exists only inside the node that reads it."""
-    if len(node.users) != 1 or node.target not in (CONV, LINEAR, ADD, AVG_POOL, CLAMP):
-        return False
-    (user,) = node.users
-    if user.target == ADD:
-        return fused_operand(user) is node
-    return user.target == CLAMP
 
 
 class Int8Quantizer(Quantizer):
@@ -58,14 +158,7 @@ class Int8Quantizer(Quantizer):
     """
 
     def __init__(self, *, asymmetric: bool = False):
-        scheme = torch.per_tensor_affine if asymmetric else torch.per_tensor_symmetric
-        self._activation = QuantizationSpec(
-            dtype=torch.int8,
-            quant_min=-128,
-            quant_max=127,
-            qscheme=scheme,
-            observer_or_fake_quant_ctr=MinMaxObserver.with_args(eps=_EPS),
-        )
+        self._scheme = torch.per_tensor_affine if asymmetric else torch.per_tensor_symmetric
         self._weight = QuantizationSpec(
             dtype=torch.int8,
             quant_min=-127,
@@ -74,34 +167,65 @@ class Int8Quantizer(Quantizer):
             ch_axis=0,
             observer_or_fake_quant_ctr=PerChannelMinMaxObserver.with_args(eps=_EPS),
         )
+        self.roles: Roles | None = None
 
     def annotate(self, model: GraphModule) -> GraphModule:
         """Attach an annotation to every node that computes."""
+        self.roles = roles = Roles(model)
+        symmetric = _symmetric(model, roles)
         for node in model.graph.nodes:
-            if node.op == "placeholder":
-                self._set(node, {})
-            elif node.op == "call_function":
-                self._set(node, self._inputs(node))
+            if node.op != "placeholder" and not roles.computes(node):
+                continue
+            inputs = {
+                source: _activation(
+                    torch.per_tensor_symmetric if source in symmetric else self._scheme
+                )
+                for source in roles.activations(node)
+                if not roles.is_fused(source)
+            }
+            output = _activation(torch.per_tensor_symmetric if node in symmetric else self._scheme)
+            if roles.keeps_scale(node):
+                first, *others = inputs
+                output = SharedQuantizationSpec((first, node))
+                inputs |= dict.fromkeys(others, output)
+            if has_weight(node):
+                inputs[operand(node, 1)] = self._weight
+            node.meta[_ANNOTATION] = QuantizationAnnotation(
+                input_qspec_map=inputs,
+                output_qspec=None if roles.is_fused(node) else output,
+                _annotated=True,
+            )
         return model
 
     def validate(self, model: GraphModule) -> None:
         """Nothing to refuse: the graph is canonical."""
 
-    def _inputs(self, node: Node) -> dict[Node, QuantizationSpec]:
-        sides = (0, 1) if node.target == ADD else (0,)
-        inputs = {
-            operand(node, side): self._activation
-            for side in sides
-            if not is_fused(operand(node, side))
-        }
-        if node.target in (CONV, LINEAR):
-            inputs[operand(node, 1)] = self._weight
-        return inputs
 
-    def _set(self, node: Node, inputs: dict) -> None:
-        output = None if is_fused(node) else self._activation
-        if node.target in (MAX_POOL, FLATTEN):
-            output = SharedQuantizationSpec((operand(node), node))
-        node.meta[_ANNOTATION] = QuantizationAnnotation(
-            input_qspec_map=inputs, output_qspec=output, _annotated=True
-        )
+def _activation(scheme: torch.qscheme) -> QuantizationSpec:
+    return QuantizationSpec(
+        dtype=torch.int8,
+        quant_min=-128,
+        quant_max=127,
+        qscheme=scheme,
+        observer_or_fake_quant_ctr=MinMaxObserver.with_args(eps=_EPS),
+    )
+
+
+def _symmetric(model: GraphModule, roles: Roles) -> set[Node]:
+    """The activations whose zero point must be 0: those that share a scale with a factor of a
+    product of activations.
+    """
+    group: dict[Node, set[Node]] = {}
+    for node in model.graph.nodes:
+        group[node] = {node}
+        if roles.computes(node) and roles.keeps_scale(node):
+            for source in roles.activations(node):
+                group[source] |= group[node]
+                for member in group[source]:
+                    group[member] = group[source]
+    found: set[Node] = set()
+    for node in model.graph.nodes:
+        if node.target == MATMUL and roles.computes(node):
+            for source in roles.activations(node):
+                found |= group[source]
+    return found

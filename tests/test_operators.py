@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from weft.host import interpreter, operators, verify
+from weft.host import interpreter, norms, operators, verify
 from weft.host.errors import VerifyError
 from weft.host.ir import Concat, Graph, Host, MatMul, Requant, Table, Tensor, sources
 
@@ -83,7 +83,7 @@ def test_concat_and_table() -> None:
 )  # fmt: skip
 def test_softmax_rounds_the_real_one(n: int, scale: float, to: float, zero: int, seed: int) -> None:
     x, y = Tensor("x", 2, 3, n, scale, 7), Tensor("y", 2, 3, n, to, zero)
-    node = operators.softmax("s", x, y)
+    node = norms.softmax("s", x, y)
     graph = single(node, x, y)
     verify.verify(graph)
     values = np.random.default_rng(seed).integers(-128, 128, (2, *x.shape)).astype(np.int8)
@@ -105,7 +105,7 @@ def test_layer_norm_rounds_the_real_one(
     rng = np.random.default_rng(seed)
     gamma, beta = rng.uniform(-2, 2, n), rng.uniform(-1, 1, n)
     x, y = Tensor("x", 1, 3, n, scale, -3), Tensor("y", 1, 3, n, to, zero)
-    graph = single(operators.layer_norm("n", x, y, gamma, beta, 1e-5), x, y)
+    graph = single(norms.layer_norm("n", x, y, gamma, beta, 1e-5), x, y)
     verify.verify(graph)
     values = rng.integers(-128, 128, (2, *x.shape)).astype(np.int8)
     values[0, 0, 0] = 5  # no variance: beta
@@ -119,7 +119,7 @@ def test_layer_norm_rounds_the_real_one(
 
 
 def softmax_node(**fields) -> Host:
-    node = operators.softmax("s", Tensor("a", 2, 3, 4, 0.1), Tensor("y", 2, 3, 4, 0.01))
+    node = norms.softmax("s", Tensor("a", 2, 3, 4, 0.1), Tensor("y", 2, 3, 4, 0.01))
     return dataclasses.replace(node, **fields)
 
 
