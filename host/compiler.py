@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..hdl.isa import INSTRUCTION_BYTES, IsaError, Opcode, Segment, Unit
+from ..hdl.isa import IsaError, Opcode, Segment, Unit
 from .bound import bound_cycles, macs
 from .check import check
 from .codegen.conv import emit_conv
 from .codegen.emit import Emitter
-from .codegen.plan import plan
+from .codegen.matmul import emit_matmul
+from .codegen.plan import Plan, plan
 from .codegen.pool import emit_pool
 from .codegen.views import Home, dram_pitch, whole
 from .errors import CompileError
 from .fuse import fuse
-from .program import Layer, Port, Program
+from .ir import Graph, sources
+from .legalize import legalize
+from .program import Call, Layer, Port, Program
 from .schedule import hoist_loads, synchronise
 
 if TYPE_CHECKING:
     from ..hdl.config import Config
-    from .ir import Graph
+    from .codegen.views import View
+    from .fuse import Op
+    from .schedule import Step
 
 
 def compile(graph: Graph, config: Config, *, inspect: bool = False) -> Program:
@@ -43,44 +49,66 @@ def compile(graph: Graph, config: Config, *, inspect: bool = False) -> Program:
         The network does not fit this machine.
     """
     _check_multipliers(graph, config)
-    ops = fuse(graph, config)
-    plans = plan(graph, ops, config)
+    legal, ops, plans = _plan(graph, config)
     emitter = Emitter(config, plans)
     dumps: dict[int, Home] = {}
     scratch = plans.scratch_bytes
+    runs: list[list[Step]] = []
+    calls: list[Call] = []
+    run_of: dict[int, int] = {}
     for index, (op, cut) in enumerate(zip(ops, plans.ops, strict=True)):
         emitter.layer = index
-        (emit_conv if op.conv is not None else emit_pool)(emitter, op, cut, graph)
-        if inspect:
-            tensor = graph.tensors[op.output]
+        if op.on_host:
+            if emitter.steps:
+                runs.append(emitter.steps)
+                emitter.begin()
+            calls.append(_call(len(runs), op, legal, plans.homes))
+        elif op.conv is not None:
+            emit_conv(emitter, op, cut, legal)
+        elif op.matmul is not None:
+            emit_matmul(emitter, op, cut, legal)
+        else:
+            emit_pool(emitter, op, cut, legal)
+        run_of[index] = len(runs) - op.on_host
+        if inspect and op.output in graph.tensors:
             home = plans.homes.get(op.output)
             if home is None:
-                pitch = dram_pitch(tensor.width * tensor.channels, config)
-                home = Home(tensor, Segment.SCRATCH, scratch, pitch)
+                home = _dump(plans.views[op.output], scratch, config)
                 scratch += home.bytes
-                emitter.transfer(Opcode.STORE, home, plans.views[op.output], whole(tensor))
+                emitter.transfer(Opcode.STORE, home, plans.views[op.output], whole(home.tensor))
             dumps[index] = home
-    steps = hoist_loads(emitter.steps)
-    try:
-        instructions = synchronise(steps, config.queue_depth)
-    except IsaError as error:
-        raise CompileError(f"{graph.name}: a layer needs an instruction that {error}") from error
-    vectors = [step.layer for step in steps if step.unit == Unit.VECTOR]
+    if graph.output in plans.views:
+        home = _output(plans.views[graph.output], config)
+        plans.homes[graph.output] = home
+        emitter.transfer(Opcode.STORE, home, plans.views[graph.output], whole(home.tensor))
+    runs += [emitter.steps] if emitter.steps else []
+    code, lasts = [], {}
+    for steps in runs:
+        ordered = hoist_loads(steps)
+        try:
+            instructions = synchronise(ordered, config.queue_depth)
+        except IsaError as error:
+            raise CompileError(f"{graph.name}: an instruction {error}") from error
+        code.append(b"".join(instruction.encode() for instruction in instructions))
+        vectors = [step.layer for step in ordered if step.unit == Unit.VECTOR]
+        lasts |= {layer: number for number, layer in enumerate(vectors, 1)}
     layers = tuple(
         Layer(
             name=op.name,
             kind=op.kind,
-            macs=sum(macs(node, graph) for node in op.nodes),
-            bound_cycles=bound_cycles(op.nodes[0], graph, config),
-            last_vector=max(i for i, layer in enumerate(vectors) if layer == index) + 1,
-            dump=_port(dumps[index]) if inspect else None,
+            macs=sum(macs(node, legal) for node in op.nodes),
+            bound_cycles=bound_cycles(op.nodes[0], legal, config),
+            last_vector=lasts.get(index, 0),
+            dump=_port(dumps[index]) if index in dumps else None,
+            run=run_of[index],
+            on_host=op.on_host,
         )
         for index, op in enumerate(ops)
     )
     program = Program(
         name=graph.name,
         config=config,
-        code=b"".join(instruction.encode() for instruction in instructions),
+        code=b"".join(code),
         const=bytes(emitter.const),
         input_bytes=plans.homes[graph.input].bytes,
         output_bytes=plans.homes[graph.output].bytes,
@@ -88,16 +116,52 @@ def compile(graph: Graph, config: Config, *, inspect: bool = False) -> Program:
         input=_port(plans.homes[graph.input]),
         output=_port(plans.homes[graph.output]),
         layers=layers,
+        calls=tuple(calls),
     )
-    assert len(program.code) == len(instructions) * INSTRUCTION_BYTES
-    check(program.code, config, program.sizes)
+    for part in program.runs:
+        check(part, config, program.sizes)
     return program
+
+
+def _plan(graph: Graph, config: Config) -> tuple[Graph, tuple[Op, ...], Plan]:
+    """The legal graph, its operations and their plan: concatenations on chip if there is room."""
+    try:
+        legal, on_host = legalize(graph, config)
+        ops = fuse(legal, config, on_host)
+        return legal, ops, plan(legal, ops, config)
+    except CompileError:
+        legal, on_host = legalize(graph, config, most_joined=0)
+        ops = fuse(legal, config, on_host)
+        return legal, ops, plan(legal, ops, config)
+
+
+def _call(after: int, op: Op, graph: Graph, homes: dict[str, Home]) -> Call:
+    """What the host does for `op` when `after` runs of the machine have ended."""
+    node = op.nodes[0]
+    names = dict.fromkeys((*sources(node), node.output))
+    tensors = {name: graph.tensors[name] for name in names}
+    part = Graph(node.name, node.output, node.output, tensors, (node,))
+    return Call(after, part, tuple(_port(homes[name]) for name in names))
+
+
+def _dump(view: View, offset: int, config: Config) -> Home:
+    """Where in SCRATCH a tensor that lives in ACT is stored to be looked at."""
+    tensor = view.tensor
+    pixel = tensor.channels
+    if view.pixel_pitch != pixel:
+        pixel = dram_pitch(pixel, config)
+    return Home(tensor, Segment.SCRATCH, offset, dram_pitch(tensor.width * pixel, config), pixel)
+
+
+def _output(view: View, config: Config) -> Home:
+    return replace(_dump(view, 0, config), segment=Segment.OUTPUT)
 
 
 def _check_multipliers(graph: Graph, config: Config) -> None:
     most = 1 << (config.multiplier_bits - 1)
     for node in graph.nodes:
-        if node.requant is not None and np.any(node.requant.multiplier >= most):
+        requant = getattr(node, "requant", None)
+        if requant is not None and np.any(requant.multiplier >= most):
             raise CompileError(
                 f"{node.name}: a multiplier exceeds the {config.multiplier_bits} bits of this "
                 f"machine; quantize with multiplier_bits={config.multiplier_bits}"
@@ -113,6 +177,7 @@ def _port(home: Home) -> Port:
         shape=tensor.shape,
         row_pitch=home.row_pitch,
         pixel_pitch=home.pixel_pitch,
+        channel_pitch=home.channel_pitch,
         scale=tensor.scale,
         zero_point=tensor.zero_point,
     )

@@ -40,16 +40,23 @@ def listing(program: Program) -> str:
         f"{segment.name} {size:,}" for segment, size in zip(Segment, program.sizes, strict=True)
     )
     lines = [f"; {program.name} for {program.config.name}", f"; bytes: {sizes}"]
-    ends: dict[int, list[str]] = {}
+    ends: dict[tuple[int, int], list[str]] = {}
     for layer in program.layers:
-        ends.setdefault(layer.last_vector, []).append(f"{layer.kind} {layer.name}")
+        if not layer.on_host:
+            end = layer.run, layer.last_vector
+            ends.setdefault(end, []).append(f"end of {layer.kind} {layer.name}")
+    calls = [(call.after, f"the host computes {call.graph.name}") for call in program.calls]
     digits = len(str(len(program.code) // INSTRUCTION_BYTES - 1))
-    vectors = 0
+    run = vectors = 0
+    lines += [f"; {text}" for after, text in calls if after == 0]
     for index, line in enumerate(disassemble(program.code)):
         lines.append(f"{index:>{digits}}  {line}")
         if line.split(" ", 1)[0] in _VECTOR_NAMES:
             vectors += 1
-            lines += [f"; end of {name}" for name in ends.get(vectors, ())]
+            lines += [f"; {text}" for text in ends.get((run, vectors), ())]
+        elif line.startswith(Opcode.END.name):
+            run, vectors = run + 1, 0
+            lines += [f"; {text}" for after, text in calls if after == run]
     return "\n".join(lines)
 
 

@@ -1,16 +1,17 @@
-"""Fusion: a convolution and the pool that alone consumes it become one operation.
+"""Fusion: what the machine does in one pass becomes one operation.
 
-Requantization never decreases, so the maximum of requantized values is the requantized maximum of
-accumulators: a max pool whose windows do not overlap costs nothing while the accumulators drain.
-Any other pool works on rows of the convolution that stay on chip just long enough ("staged").
+A max pool whose windows do not overlap costs nothing while the accumulators of its convolution
+drain: requantization never decreases, so the maximum of requantized values is the requantized
+maximum of accumulators. Any other pool works on rows of the convolution that stay on chip just
+long enough ("staged"). A table follows whatever wrote its input.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from .ir import Conv, Graph, Node, Pool
+from .ir import Concat, Conv, Graph, Host, MatMul, Node, Pool, Table, sources
 
 if TYPE_CHECKING:
     from ..hdl.config import Config
@@ -18,19 +19,41 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Op:
-    """What is emitted as one: a convolution, a pool, or a convolution and the pool behind it.
+    """What is emitted as one: a convolution, product of activations or pool, with what follows it
+    in the same pass; or an operation of the host.
 
-    `staged` says that the pool reads requantized rows, not accumulators.
+    `staged` says that the pool reads requantized rows, not accumulators; `on_host` that the host
+    computes it.
     """
 
-    conv: Conv | None
-    pool: Pool | None
+    nodes: tuple[Node, ...]
     staged: bool = False
+    on_host: bool = False
 
     @property
-    def nodes(self) -> tuple[Node, ...]:
-        """The IR nodes it computes, in order."""
-        return tuple(node for node in (self.conv, self.pool) if node is not None)
+    def conv(self) -> Conv | None:
+        """The convolution that it begins with."""
+        first = self.nodes[0]
+        return first if isinstance(first, Conv) and not self.on_host else None
+
+    @property
+    def matmul(self) -> MatMul | None:
+        """The product of activations that it begins with."""
+        first = self.nodes[0]
+        return first if isinstance(first, MatMul) and not self.on_host else None
+
+    @property
+    def pool(self) -> Pool | None:
+        """The pool in it; a table by itself follows a pool of single pixels."""
+        first = self.nodes[0]
+        if isinstance(first, Table):
+            return Pool(first.name, first.input, first.output, "max", (1, 1), (1, 1))
+        return cast("Pool | None", next((n for n in self.nodes if isinstance(n, Pool)), None))
+
+    @property
+    def table(self) -> Table | None:
+        """The table that its results go through."""
+        return self.nodes[-1] if isinstance(self.nodes[-1], Table) else None
 
     @property
     def name(self) -> str:
@@ -39,14 +62,13 @@ class Op:
 
     @property
     def kind(self) -> str:
-        """What it is: "conv", "linear", "maxpool", "conv+maxpool", …"""
-        kinds = [n.kind if isinstance(n, Conv) else f"{n.mode}pool" for n in self.nodes]
-        return "+".join(kinds)
+        """What it is: "conv", "linear", "maxpool", "conv+maxpool", "linear+gelu", "softmax", …"""
+        return "+".join(kind(node) for node in self.nodes)
 
     @property
     def input(self) -> str:
         """Name of the tensor it reads through its windows."""
-        return self.nodes[0].input
+        return self.inputs[0]
 
     @property
     def output(self) -> str:
@@ -63,7 +85,7 @@ class Op:
     @property
     def inputs(self) -> tuple[str, ...]:
         """Every tensor it reads."""
-        return (self.input,) if self.residual is None else (self.input, self.residual)
+        return sources(self.nodes[0])
 
     @property
     def window(self) -> tuple[int, int]:
@@ -71,33 +93,68 @@ class Op:
         return self.pool.kernel if self.conv and self.pool and not self.staged else (1, 1)
 
 
-def fuse(graph: Graph, config: Config) -> tuple[Op, ...]:
-    """The operations that compute `graph` on `config`, in order."""
+def kind(node: Node) -> str:
+    """What a report calls a node."""
+    match node:
+        case Conv():
+            return node.kind
+        case Pool():
+            return f"{node.mode}pool"
+        case Table():
+            return node.function
+        case Host():
+            return node.operator
+    return type(node).__name__.lower()
+
+
+def fuse(graph: Graph, config: Config, host: frozenset[str] = frozenset()) -> tuple[Op, ...]:
+    """The operations that compute `graph` on `config`, in order.
+
+    The nodes called `host` are the host's. Other concatenations are no operations: their inputs
+    are written where they belong.
+    """
     uses: dict[str, int] = {graph.output: 1}
     for node in graph.nodes:
-        for name in Op(node, None).inputs if isinstance(node, Conv) else (node.input,):
+        for name in sources(node):
             uses[name] = uses.get(name, 0) + 1
     ops: list[Op] = []
     for node in graph.nodes:
-        if isinstance(node, Conv):
-            ops.append(Op(node, None))
+        if node.name in host:
+            ops.append(Op((node,), on_host=True))
             continue
-        last = ops[-1].conv if ops and ops[-1].pool is None else None
-        if last is None or last.output != node.input or uses[node.input] > 1:
-            ops.append(Op(None, node))
-        elif (
-            node.mode == "max"
-            and node.kernel == node.stride
-            and not any(node.padding)
-            and last.residual is None
-            and node.kernel[0] * node.kernel[1] <= config.acc_half
+        if isinstance(node, Concat):
+            continue
+        last = ops[-1] if ops else None
+        if (
+            last is not None
+            and sources(node) == (last.output,)
+            and uses[last.output] == 1
+            and not last.on_host
+            and last.table is None
         ):
-            ops[-1] = Op(last, node)
-        elif _stageable(node, graph, config):
-            ops[-1] = Op(last, node, staged=True)
-        else:
-            ops.append(Op(None, node))
+            if isinstance(node, Table):
+                ops[-1] = Op((*last.nodes, node), last.staged)
+                continue
+            if isinstance(node, Pool) and last.conv is not None and last.pool is None:
+                if _drains(last.conv, node, config):
+                    ops[-1] = Op((last.conv, node))
+                    continue
+                if _stageable(node, graph, config):
+                    ops[-1] = Op((last.conv, node), staged=True)
+                    continue
+        ops.append(Op((node,)))
     return tuple(ops)
+
+
+def _drains(conv: Conv, pool: Pool, config: Config) -> bool:
+    """Whether a pool can read accumulators."""
+    return (
+        pool.mode == "max"
+        and pool.kernel == pool.stride
+        and not any(pool.padding)
+        and conv.residual is None
+        and pool.kernel[0] * pool.kernel[1] <= config.acc_half
+    )
 
 
 def _stageable(pool: Pool, graph: Graph, config: Config) -> bool:

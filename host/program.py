@@ -14,8 +14,9 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -23,10 +24,18 @@ from safetensors import numpy as container
 
 from ..hdl.config import Config, ConfigError
 from ..hdl.isa import INSTRUCTION_BYTES, Instruction, IsaError, Opcode, Segment, Unit, check
-from .device import Job
+from .device import Job, Result
 from .errors import WeftError
+from .interpreter import evaluate
 
-FORMAT_VERSION = 1
+if TYPE_CHECKING:
+    from .device import Device
+    from .ir import Graph
+
+FORMAT_VERSION = 2
+
+#: Contents of the CONST, INPUT, OUTPUT and SCRATCH segments.
+Segments = tuple[bytes, bytes, bytes, bytes]
 
 
 class ProgramError(WeftError):
@@ -38,7 +47,8 @@ class Port:
     """An activation map in a DRAM segment: where its bytes are and what they mean.
 
     Byte (y, x, c) of `shape` = (height, width, channels) lies at
-    ``offset + y · row_pitch + x · pixel_pitch + c``; real = (byte − zero_point) · scale.
+    ``offset + y · row_pitch + x · pixel_pitch + c · channel_pitch``;
+    real = (byte − zero_point) · scale.
     """
 
     name: str
@@ -49,18 +59,20 @@ class Port:
     pixel_pitch: int
     scale: float = 1.0
     zero_point: int = 0
+    channel_pitch: int = 1
 
     def __post_init__(self) -> None:
         if len(self.shape) != 3 or min(self.shape) < 1:
             raise ProgramError(f"port {self.name!r} has no (height, width, channels): {self.shape}")
-        if min(self.offset, self.row_pitch, self.pixel_pitch) < 0:
+        if min(self.offset, self.row_pitch, self.pixel_pitch, self.channel_pitch) < 0:
             raise ProgramError(f"port {self.name!r} has a negative offset or pitch")
-        _, width, channels = self.shape
-        row = (width - 1) * self.pixel_pitch + channels
-        if (width > 1 and self.pixel_pitch < channels) or (
-            self.shape[0] > 1 and self.row_pitch < row
+        reach = 1
+        for pitch, count in sorted(
+            zip((self.row_pitch, self.pixel_pitch, self.channel_pitch), self.shape, strict=True)
         ):
-            raise ProgramError(f"port {self.name!r} has pitches at which its elements overlap")
+            if count > 1 and pitch < reach:
+                raise ProgramError(f"port {self.name!r} has pitches at which its elements overlap")
+            reach += (count - 1) * pitch
         if not (math.isfinite(self.scale) and self.scale > 0):
             raise ProgramError(f"port {self.name!r} has no positive scale: {self.scale}")
         if not -128 <= self.zero_point <= 127:
@@ -70,13 +82,15 @@ class Port:
     def end(self) -> int:
         """Byte after the last one of the map, in its segment."""
         h, w, c = self.shape
-        return self.offset + (h - 1) * self.row_pitch + (w - 1) * self.pixel_pitch + c
+        last = (h - 1) * self.row_pitch + (w - 1) * self.pixel_pitch + (c - 1) * self.channel_pitch
+        return self.offset + last + 1
 
     def indices(self) -> np.ndarray:
         """Byte offset of each element, [height, width, channels]."""
         h, w, c = (np.arange(n) for n in self.shape)
         rows = self.offset + h * self.row_pitch
-        return rows[:, None, None] + (w * self.pixel_pitch)[None, :, None] + c
+        pixels = (w * self.pixel_pitch)[None, :, None]
+        return rows[:, None, None] + pixels + c * self.channel_pitch
 
 
 @dataclass(frozen=True)
@@ -92,9 +106,13 @@ class Layer:
     bound_cycles
         The reference bound of its cycles.
     last_vector
-        The layer ends when VECTOR has completed this many instructions.
+        The layer ends when VECTOR has completed this many instructions of its run.
     dump
         Where its output is stored, in programs compiled for inspection.
+    run
+        The run of the machine that computes it; for the host's layers, the one before.
+    on_host
+        Whether the host computes it.
     """
 
     name: str
@@ -103,6 +121,38 @@ class Layer:
     bound_cycles: int
     last_vector: int
     dump: Port | None = None
+    run: int = 0
+    on_host: bool = False
+
+
+@dataclass(frozen=True)
+class Call:
+    """What the host computes between two runs of the machine.
+
+    Parameters
+    ----------
+    after
+        How many runs of the machine have ended before.
+    graph
+        One node, with its tensors.
+    ports
+        Where the tensors that it reads lie, and last the one that it writes.
+    """
+
+    after: int
+    graph: Graph
+    ports: tuple[Port, ...]
+
+    def apply(self, segments: Segments) -> Segments:
+        """The segments after the call."""
+        values = {port.name: _view(port, segments)[None] for port in self.ports}
+        out = evaluate(self.graph, self.graph.nodes[0], values)[0]
+        target = self.ports[-1]
+        data = np.frombuffer(segments[target.segment], np.int8).copy()
+        data[target.indices()] = out
+        changed = list(segments)
+        changed[target.segment] = data.tobytes()
+        return changed[0], changed[1], changed[2], changed[3]
 
 
 def layer_ends(layers: Sequence[Layer], done: Sequence[int] | np.ndarray, total: int) -> list[int]:
@@ -138,6 +188,8 @@ class Program:
         Where the network's input and output lie.
     layers
         In order of completion.
+    calls
+        What the host computes between runs of the machine, in order.
 
     Raises
     ------
@@ -155,9 +207,10 @@ class Program:
     input: Port
     output: Port
     layers: tuple[Layer, ...] = ()
+    calls: tuple[Call, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.code or len(self.code) % INSTRUCTION_BYTES:
+        if not (self.code or self.calls) or len(self.code) % INSTRUCTION_BYTES:
             raise ProgramError(
                 f"code must be whole instructions of {INSTRUCTION_BYTES} bytes, "
                 f"not {len(self.code)} bytes"
@@ -171,7 +224,8 @@ class Program:
                     f"port {port.name!r} must lie in {segment.name}, not in {port.segment.name}"
                 )
         dumps = [layer.dump for layer in self.layers if layer.dump is not None]
-        for port in (self.input, self.output, *dumps):
+        ports = [port for call in self.calls for port in call.ports]
+        for port in (self.input, self.output, *dumps, *ports):
             if port.end > self.sizes[port.segment]:
                 raise ProgramError(
                     f"port {port.name!r} ends at byte {port.end} of {port.segment.name}, "
@@ -182,6 +236,16 @@ class Program:
     def sizes(self) -> tuple[int, int, int, int]:
         """Bytes of the CONST, INPUT, OUTPUT and SCRATCH segments."""
         return len(self.const), self.input_bytes, self.output_bytes, self.scratch_bytes
+
+    @property
+    def runs(self) -> tuple[bytes, ...]:
+        """The code of each run of the machine: one unless the host has something to do between."""
+        words = np.frombuffer(self.code, np.uint8).reshape(-1, INSTRUCTION_BYTES)
+        ends = np.flatnonzero(words[:, 0] & 15 == Opcode.END) + 1
+        cuts = [0, *(int(end) * INSTRUCTION_BYTES for end in ends)]
+        if cuts[-1] != len(self.code):
+            cuts.append(len(self.code))
+        return tuple(self.code[a:b] for a, b in pairwise(cuts))
 
     @property
     def macs(self) -> int:
@@ -201,9 +265,10 @@ class Program:
                 ) from error
             out.append(instruction)
         ends = [index for index, i in enumerate(out) if i.opcode == Opcode.END]
-        if ends != [len(out) - 1]:
+        last = len(out) - 1
+        if last not in ends or (len(ends) > 1 and not self.calls):
             raise ProgramError(
-                f"the code must have one END, at instruction {len(out) - 1}, not {ends or 'none'}"
+                f"the code must have one END, at instruction {last}, not {ends or 'none'}"
             )
         return tuple(out)
 
@@ -222,18 +287,41 @@ class Program:
 
     def unpack(self, port: Port, segments: tuple[bytes, bytes, bytes, bytes]) -> np.ndarray:
         """The int8 [height, width, channels] map that `port` shows in `segments`."""
-        data = np.frombuffer(segments[port.segment], np.int8)
-        if data.size < port.end:
-            raise ProgramError(
-                f"port {port.name!r} ends at byte {port.end} of {port.segment.name}, "
-                f"which has {data.size}"
-            )
-        return data[port.indices()]
+        return _view(port, segments)
+
+    def segments(self, x: np.ndarray) -> Segments:
+        """The segments before the first run, for input `x`."""
+        scratch = bytes(self.scratch_bytes)
+        return self.const, self.pack_input(x), bytes(self.output_bytes), scratch
 
     def job(self, x: np.ndarray) -> Job:
-        """What a device runs for input `x`."""
-        segments = self.const, self.pack_input(x), bytes(self.output_bytes)
-        return Job(self.code, (*segments, bytes(self.scratch_bytes)))
+        """What a device runs first for input `x`: all, unless there are calls."""
+        return Job(self.runs[0], self.segments(x))
+
+    def execute(self, device: Device, x: np.ndarray) -> tuple[Segments, list[Result]]:
+        """Run the machine, and the host's calls between, for input `x`.
+
+        Returns
+        -------
+        segments
+            Their final contents.
+        results
+            One for each run of the machine.
+
+        Raises
+        ------
+        DeviceError
+            The machine stopped with an error.
+        """
+        segments, results = self.segments(x), []
+        for number, code in enumerate((*self.runs, None)):
+            for call in self.calls:
+                if call.after == number:
+                    segments = call.apply(segments)
+            if code is not None:
+                results.append(device.run(Job(code, segments)).require())
+                segments = results[-1].segments
+        return segments, results
 
     # -- files ---------------------------------------------------------------------------------
 
@@ -267,6 +355,16 @@ class Program:
             "output": dataclasses.asdict(self.output),
             "layers": [dataclasses.asdict(layer) for layer in self.layers],
         }
+
+
+def _view(port: Port, segments: Segments) -> np.ndarray:
+    data = np.frombuffer(segments[port.segment], np.int8)
+    if data.size < port.end:
+        raise ProgramError(
+            f"port {port.name!r} ends at byte {port.end} of {port.segment.name}, "
+            f"which has {data.size}"
+        )
+    return data[port.indices()]
 
 
 def load(path: str | Path, config: Config | None = None) -> Program:
@@ -384,6 +482,7 @@ def _port(entry: dict[str, Any]) -> Port:
         pixel_pitch=_integer(entry["pixel_pitch"]),
         scale=float(entry["scale"]),
         zero_point=_integer(entry["zero_point"]),
+        channel_pitch=_integer(entry["channel_pitch"]),
     )
 
 
@@ -395,15 +494,31 @@ def _layer(entry: dict[str, Any]) -> Layer:
         bound_cycles=_integer(entry["bound_cycles"]),
         last_vector=_integer(entry["last_vector"]),
         dump=None if entry["dump"] is None else _port(entry["dump"]),
+        run=_integer(entry["run"]),
+        on_host=bool(entry["on_host"]),
     )
 
 
 def _verify(program: Program) -> None:
     """What only the decoded code shows."""
-    vectors = sum(i.unit == Unit.VECTOR for i in program.instructions())
-    for layer in program.layers:
-        if not 0 <= layer.last_vector <= vectors:
+    program.instructions()
+    vectors = [
+        sum(
+            Instruction.decode(code[at : at + INSTRUCTION_BYTES]).unit == Unit.VECTOR
+            for at in range(0, len(code), INSTRUCTION_BYTES)
+        )
+        for code in program.runs
+    ]
+    for call in program.calls:
+        if not 0 <= call.after <= len(vectors):
             raise ProgramError(
-                f"layer {layer.name!r} ends with VECTOR instruction {layer.last_vector} "
-                f"of {vectors}"
+                f"{call.graph.name!r} is called after run {call.after} of {len(vectors)}"
+            )
+    for layer in program.layers:
+        if layer.on_host:
+            continue
+        most = vectors[layer.run] if 0 <= layer.run < len(vectors) else -1
+        if not 0 <= layer.last_vector <= most:
+            raise ProgramError(
+                f"layer {layer.name!r} ends with VECTOR instruction {layer.last_vector} of {most}"
             )

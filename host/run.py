@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from .timing.machine import predict
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .device import Device
+    from .device import Device, Result
     from .program import Program
     from .timing.prediction import Prediction
 
@@ -62,27 +63,29 @@ class Report:
         return len(self.outputs)
 
     @cached_property
-    def prediction(self) -> Prediction:
-        """What the timing model says of one image."""
-        return predict(
-            self.program.config,
-            self.program.code,
-            latency=self.latency,
-            beat_interval=self.beat_interval,
-        )
+    def predictions(self) -> list[Prediction]:
+        """What the timing model says of each run of the machine for one image."""
+        return [
+            predict(
+                self.program.config, code, latency=self.latency, beat_interval=self.beat_interval
+            )
+            for code in self.program.runs
+        ]
 
     @property
     def predicted_cycles(self) -> int:
         """What the timing model says of `cycles`."""
-        return self.prediction.cycles * self.images
+        return sum(prediction.cycles for prediction in self.predictions) * self.images
 
     @property
     def as_predicted(self) -> bool | None:
         """Whether every counter of the device is what the model says; None if it does not count."""
         if self.cycles is None:
             return None
-        counters = self.prediction.counters
-        return self.counters == {name: self.images * value for name, value in counters.items()}
+        total = Counter[str]()
+        for prediction in self.predictions:
+            total.update({name: self.images * n for name, n in prediction.counters.items()})
+        return self.counters == dict(total)
 
     @property
     def cycles_per_image(self) -> float | None:
@@ -148,22 +151,24 @@ def run(
         for layer in program.layers
     ]
     for index, x in enumerate(inputs):
-        result = device.run(program.job(x)).require()
-        out = program.unpack(program.output, result.segments)
+        segments, results = program.execute(device, x)
+        out = program.unpack(program.output, segments)
         report.outputs.append(out)
-        if result.counters:
-            report.cycles = (report.cycles or 0) + result.counters["CYCLES"]
-            for name, value in result.counters.items():
-                report.counters[name] = report.counters.get(name, 0) + value
-            _add_layer_cycles(report, result.completions(Unit.VECTOR), result.counters["CYCLES"])
+        if all(result.counters for result in results):
+            for result in results:
+                report.cycles = (report.cycles or 0) + result.counters["CYCLES"]
+                for name, value in result.counters.items():
+                    report.counters[name] = report.counters.get(name, 0) + value
+            _add_layer_cycles(report, results)
         if reference is not None:
             report.mismatches = (report.mismatches or 0) + int(
                 np.count_nonzero(out != reference[program.output.name][index])
             )
         if reference is not None and inspect is not None:
-            segments = device.run(inspect.job(x)).require().segments
+            segments, _ = inspect.execute(device, x)
             for row, layer in zip(report.layers, inspect.layers, strict=True):
-                assert layer.dump is not None
+                if layer.dump is None:
+                    continue
                 got = inspect.unpack(layer.dump, segments)
                 wrong = int(np.count_nonzero(got != reference[layer.dump.name][index]))
                 row.mismatches = (row.mismatches or 0) + wrong
@@ -174,9 +179,17 @@ def run(
     return report
 
 
-def _add_layer_cycles(report: Report, done: np.ndarray, total: int) -> None:
-    """Split a run's cycles at the layers' last vector instructions; the end goes to the last."""
-    before = 0
-    for row, end in zip(report.layers, layer_ends(report.program.layers, done, total), strict=True):
-        row.cycles = (row.cycles or 0) + end - before
-        before = end
+def _add_layer_cycles(report: Report, results: list[Result]) -> None:
+    """Split each run's cycles at its layers' last vector instructions; its end goes to the last."""
+    for number, result in enumerate(results):
+        rows = [
+            (row, layer)
+            for row, layer in zip(report.layers, report.program.layers, strict=True)
+            if layer.run == number and not layer.on_host
+        ]
+        done, total = result.completions(Unit.VECTOR), result.counters["CYCLES"]
+        ends = layer_ends([layer for _, layer in rows], done, total)
+        before = 0
+        for (row, _), end in zip(rows, ends, strict=True):
+            row.cycles = (row.cycles or 0) + end - before
+            before = end

@@ -258,8 +258,8 @@ def forge(path, program, tensors=None, *, sign=True, **changes):
 
 
 HEADERS = [
-    ({"format": 2}, "program format 2 is not format 1, the one this version reads; "),
-    ({"format": "x"}, "program format 'x' is not format 1, the one this version reads"),
+    ({"format": 1}, "program format 1 is not format 2, the one this version reads; "),
+    ({"format": "x"}, "program format 'x' is not format 2, the one this version reads"),
     ({"sign": False}, "the file is damaged: its digest does not match its contents"),
     ({"fingerprint": "0" * 16}, "the fingerprint is not that of the configuration beside it"),
     ({"config": {"rows": 5}}, "its configuration is not legal: rows must be a multiple of 4"),

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...hdl.isa import Opcode, Reduce
 from ..schedule import Access
-from .emit import ADDRESS_MASK, coordinates, window
+from .emit import ADDRESS_MASK, coordinates, target_view, transposed, window
 from .geometry import tiles
 from .plan import VECTOR_OVERHEAD, stage_depth, window_pitch
 from .pool import emit_windows
@@ -99,12 +99,7 @@ class _Tile:
         emitter, op, tile = self._emitter, self._op, self._tile
         channels = parts[0].first, parts[-1].first + parts[-1].count
         box = Box(tile.out.rows, tile.out.columns, channels)
-        if self._plan.target is None:
-            target = emitter.plan.views[op.output]
-        else:
-            pitch = box.width * box.depth
-            base = emitter.buffer(self._plan.target)
-            target = View.at(base, self._graph.tensors[op.output], box, pitch, box.depth)
+        target = target_view(emitter, op.output, self._plan.target, box)
         residual = None
         if op.residual is not None:
             inner = Box(tile.conv.rows, tile.conv.columns, channels)
@@ -227,10 +222,8 @@ class _Tile:
         assert op.pool is not None
         stage = self._stage(tile, block)
         self._drain_rows(group, stage, tile.conv, 0, piece.width, block, par)
-        emit_windows(
-            emitter, op.pool, stage, group.target,
-            Box(tile.out.rows, tile.out.columns, (block.first, block.first + block.count)),
-        )  # fmt: skip
+        area = Box(tile.out.rows, tile.out.columns, (block.first, block.first + block.count))
+        emit_windows(emitter, op.pool, op.table, stage, group.target, area)
         if self._following is not None:
             keep = (
                 self._following.stage.rows[0],
@@ -274,6 +267,7 @@ class _Tile:
         """
         emitter, config = self._emitter, self._config
         wy, wx = self._op.window
+        table, reads = emitter.load_table(None if self._op.staged else self._op.table)
         (y, y1), (x, _) = area.rows, area.columns
         fields = {
             "dst": target.address(y, x, block.first), "par": par, "dst_row": target.row_pitch,
@@ -283,11 +277,13 @@ class _Tile:
             "src": emitter.half * config.acc_half + skipped * wy * width * wx,
             "src_row": width * wx, "channels": block.count,
             "sy": wy, "sx": wx, "oy": area.height, "ox": area.width,
+            **transposed(target, config), **table,
         }  # fmt: skip
         accesses = [
             emitter.accumulators(False),
             Access("par", par, par + block.count, False),
             *emitter.act_write(*target.span(y, y1)),
+            *reads,
         ]
         if group.residual is not None:
             group.residual.need(y1)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from ...hdl.config import TABLE_BYTES
 from ...hdl.isa import Memory, Opcode
 from ...hdl.numerics import PARAMETER_BYTES, Parameter
 from ..schedule import Access, Step
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 
     from ...hdl.config import Config
     from ...hdl.isa import Segment
-    from ..ir import Requant, Residual, Tensor
+    from ..ir import Requant, Residual, Table, Tensor
     from .plan import Buffers, Plan
 
 #: ACT addresses of windows are modulo this.
@@ -40,16 +43,22 @@ class Emitter:
     """
 
     def __init__(self, config: Config, plan: Plan):
-        self.steps: list[Step] = []
         self.const = bytearray()
         self.layer = 0
-        self.half = 0
         self.config = config
         self.plan = plan
+        self._offsets: dict[Hashable, tuple[int, int]] = {}
+        self.begin()
+
+    def begin(self) -> None:
+        """Start a run of the machine: no steps, and nothing on chip."""
+        config = self.config
+        self.steps: list[Step] = []
+        self.half = 0
         row, bus = config.wgt_row_bytes, config.bus_bytes
         self.weights = Ring(config.wgt_rows, max(1, bus // row))
+        self._tables = Ring(config.tables, 1)
         self._parameters = Ring(config.par_entries, max(1, bus // PARAMETER_BYTES))
-        self._offsets: dict[Hashable, tuple[int, int]] = {}
         self._turns: dict[int, int] = {}
 
     # -- steps and their effects ---------------------------------------------------------------
@@ -142,6 +151,21 @@ class Emitter:
             )
         return entry + first - start
 
+    def load_table(self, table: Table | None) -> tuple[dict[str, int], list[Access]]:
+        """The field that sends results through `table`, and what reading it touches; the table is
+        loaded unless still there.
+        """
+        if table is None:
+            return {}, []
+        key = "table", table.table.tobytes()
+        start = self._tables.find(key)
+        if start is None:
+            start, end = self._tables.take(key, 1)
+            access = Access("tbl", start, end, True)
+            data = table.table.astype(np.int8).tobytes()
+            self._load_constant(key, lambda: data, Memory.TBL, start * TABLE_BYTES, access)
+        return {"table": start + 1}, [Access("tbl", start, start + 1, False)]
+
     # -- tensors that pass through ACT ---------------------------------------------------------
 
     def buffer(self, buffers: Buffers) -> int:
@@ -153,12 +177,12 @@ class Emitter:
         """Move `box` of a tensor between its home in DRAM and `view`: LOAD or STORE."""
         bus = self.config.bus_bytes
         (y0, y1), (x0, _), (c0, _) = box.rows, box.columns, box.channels
-        full = box.depth == home.tensor.channels
-        if full:
-            rows = [(y0, y1 - y0, box.width * box.depth, home.row_pitch, view.row_pitch)]
-        elif home.row_pitch == home.tensor.width * home.pixel_pitch and (
-            view.row_pitch == box.width * view.pixel_pitch and box.width == home.tensor.width
-        ):
+        across, pixels = box.width * home.pixel_pitch, box.width * view.pixel_pitch
+        if home.channel_pitch > 1:
+            rows = [(y0, box.depth, box.width, home.channel_pitch, view.channel_pitch)]
+        elif home.pixel_pitch == view.pixel_pitch == box.depth:
+            rows = [(y0, y1 - y0, across, home.row_pitch, view.row_pitch)]
+        elif box.height == 1 or (home.row_pitch == across and view.row_pitch == pixels):
             rows = [(y0, box.height * box.width, box.depth, home.pixel_pitch, view.pixel_pitch)]
         else:
             rows = [
@@ -238,6 +262,32 @@ def window(
     home = emitter.plan.homes[name]
     view = View.at(emitter.buffer(buffers), home.tensor, box, pitch, pixel_pitch)
     return Window(emitter, view, home)
+
+
+def target_view(emitter: Emitter, name: str, buffers: Buffers | None, box: Box) -> View:
+    """Where `box` of tensor `name` is written: its view in ACT, or a new tile.
+
+    A tile of a map that lies transposed in DRAM lies transposed in ACT: the channels of a pixel on
+    byte lanes that follow each other, far enough apart for a row of the tile.
+    """
+    if buffers is None:
+        return emitter.plan.views[name]
+    home = emitter.plan.homes[name]
+    base = emitter.buffer(buffers)
+    if home.channel_pitch == 1:
+        return View.at(base, home.tensor, box, box.width * box.depth, box.depth)
+    pitch = transposed_pitch(box.width, emitter.config)
+    return View.at(base, home.tensor, box, box.width, 1, pitch)
+
+
+def transposed_pitch(width: int, config: Config) -> int:
+    """ACT bytes from channel to channel of a transposed row of `width` pixels."""
+    return 1 + config.act_lanes * -(-(width - 1) // config.act_lanes)
+
+
+def transposed(view: View, config: Config) -> dict[str, int]:
+    """The field that makes DRAIN write `view` transposed, if it lies so."""
+    return {"dst_jump": view.channel_pitch // config.act_lanes} if view.channel_pitch > 1 else {}
 
 
 def coordinates(tensor: Tensor, y: int, x: int) -> dict[str, int]:

@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING
 
 from ...hdl.isa import Segment
 from ..errors import CompileError
+from ..ir import Concat
+from .emit import transposed_pitch
 from .geometry import tiles
+from .matmul import columns, heads
 from .tiling import blocks, chunks, most_chunk
 from .views import Home, View, dram_pitch, readers, row_pitch, whole
 
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 
     from ...hdl.config import Config
     from ..fuse import Op
-    from ..ir import Conv, Graph, Tensor
+    from ..ir import Conv, Graph, MatMul, Tensor
     from .geometry import Tile
 
 #: Cycles that a vector instruction spends beside its elements, about.
@@ -115,32 +118,62 @@ def plan(graph: Graph, ops: tuple[Op, ...], config: Config) -> Plan:
         An operation does not fit this machine, however it is cut.
     """
     planner = _Planner(graph, ops, config)
-    in_dram = {graph.input, graph.output}
-    in_dram |= {
-        name for name in planner.births if planner.size(graph.tensors[name]) > config.act_bytes // 2
-    }
-    return planner.improve(planner.feasible(in_dram))
+    return planner.improve(planner.feasible(planner.in_dram()))
 
 
 class _Planner:
+    """Tensors that are concatenated live in the map that they become part of, their root."""
+
     def __init__(self, graph: Graph, ops: tuple[Op, ...], config: Config):
         self._graph = graph
         self._ops = ops
         self._config = config
-        self.births: dict[str, int] = {graph.input: -1}
-        self.deaths: dict[str, int] = {}
+        self._roots = roots(graph, ops)
+        self._transposed = {
+            op.matmul.other for op in ops if op.matmul is not None and op.matmul.transposed
+        }
+        births: dict[str, int] = {graph.input: -1}
+        deaths: dict[str, int] = {graph.output: len(ops)}
         for step, op in enumerate(ops):
-            self.births[op.output] = step
+            births.setdefault(op.output, step)
             for name in op.inputs:
-                self.deaths[name] = step
-        self.deaths[graph.output] = len(ops)
-        for name, step in self.births.items():
-            self.deaths.setdefault(name, step)
+                deaths[name] = step
+        self.births: dict[str, int] = {}
+        self.deaths: dict[str, int] = {}
+        for name, (root, _) in self._roots.items():
+            birth = births.get(name, len(ops))
+            self.births[root] = min(self.births.get(root, birth), birth)
+            death = max(deaths.get(name, -1), birth if name in births else -1)
+            self.deaths[root] = max(self.deaths.get(root, -1), death)
+        self._pinned = {root for root in self.births if not self._on_beats(root)}
         self._tile_costs: dict[tuple[str, int, int], tuple[int, int, int, int]] = {}
         self._block_counts: dict[str, Counter[tuple[int, int]]] = {}
         self._ideals: dict[str, int] = {}
         self._tilings: dict[tuple[str, int, int], list[Tile]] = {}
         self._cuts: dict[tuple, OpPlan | None] = {}
+
+    def _on_beats(self, root: str) -> bool:
+        """Whether the parts of `root`, if it has any, lie on bus beats, so that it can in DRAM."""
+        members, bus = self._members(root), self._config.bus_bytes
+        return len(members) == 1 or not any(
+            channel % bus or self._graph.tensors[name].channels % bus for name, channel in members
+        )
+
+    def in_dram(self) -> set[str]:
+        """The roots that live in DRAM in any case: the network's ends, what the host or a product
+        of activations reads there, what must outlive a run of the machine, what is too large.
+        """
+        graph = self._graph
+        names = {graph.input, graph.output}
+        for step, op in enumerate(self._ops):
+            if op.matmul is not None:
+                names.add(op.matmul.other)
+            if op.on_host:
+                names |= {*op.inputs, op.output}
+                names |= {n for n in self.births if self.births[n] < step < self.deaths[n]}
+        half = self._config.act_bytes // 2
+        names |= {n for n in self.births if self.size(graph.tensors[n]) > half}
+        return {self._roots[name][0] for name in names} - self._pinned
 
     def size(self, tensor: Tensor) -> int:
         """Bytes of a tensor kept in ACT."""
@@ -155,7 +188,7 @@ class _Planner:
         names = [
             name
             for name in self.births
-            if self.births[name] <= step <= self.deaths[name] and name not in in_dram
+            if self.births[name] <= step <= self.deaths[name] and name not in in_dram | self._pinned
         ]
         return sorted(names, key=lambda name: -self.size(self._graph.tensors[name]))
 
@@ -178,10 +211,8 @@ class _Planner:
         """Send a tensor to DRAM wherever the room that it leaves gains more than its transfers."""
         for step in range(len(self._ops)):
             while best.ops[step].cost > best.ops[step].ideal * _WORSE:
-                trials = [
-                    self.feasible({*best.homes, name})
-                    for name in self._alive(step, set(best.homes))
-                ]
+                homes = {root for root in self.births if root in best.homes}
+                trials = [self.feasible({*homes, name}) for name in self._alive(step, homes)]
                 trial = min(trials, key=lambda plan: plan.cost, default=best)
                 if trial.cost >= best.cost:
                     break
@@ -189,59 +220,85 @@ class _Planner:
         return best
 
     def attempt(self, in_dram: set[str]) -> Plan:
-        """A plan in which the tensors of `in_dram`, and no others, live in DRAM."""
+        """A plan in which the roots of `in_dram`, and no others, live in DRAM."""
         result = Plan()
-        for name in self.births:
-            if name in in_dram:
-                self._settle(name, result)
+        for root in self.births:
+            if root in in_dram:
+                self._settle(root, result)
         for step, op in enumerate(self._ops):
+            if op.on_host:
+                result.ops.append(OpPlan(0, 0, 0, 0))
+                continue
             taken = [
-                (view.span(*view.box.rows)[0], view.span(*view.box.rows)[1] + self._config.rows)
+                self._extent(view)
                 for name, view in result.views.items()
-                if self.deaths[name] >= step
+                if self._roots[name][0] == name and self.deaths[name] >= step
             ]
-            if op.output not in in_dram:
-                view = self._keep(op, step, result, taken)
+            root = self._roots[op.output][0]
+            if root not in in_dram and root not in result.views:
+                view = self._keep(op, root, step, result, taken)
                 if view is None:
                     raise _NoRoom(step)
-                result.views[op.output] = view
-                start, end = view.span(*view.box.rows)
-                taken.append((start, end + self._config.rows))
+                taken.append(self._extent(view))
+                for name, channel in self._members(root):
+                    tensor = self._graph.tensors[name]
+                    result.views[name] = replace(
+                        view, tensor=tensor, box=whole(tensor), origin=view.origin + channel
+                    )
             chosen = self._cut(op, result, taken)
             if chosen is None:
                 raise _NoRoom(step)
             result.ops.append(chosen)
         return result
 
-    def _settle(self, name: str, result: Plan) -> None:
-        """Give `name` a home in DRAM."""
-        tensor = self._graph.tensors[name]
-        pitch = dram_pitch(tensor.width * tensor.channels, self._config)
-        if name == self._graph.input:
-            result.homes[name] = Home(tensor, Segment.INPUT, 0, pitch)
-        elif name == self._graph.output:
-            result.homes[name] = Home(tensor, Segment.OUTPUT, 0, pitch)
-        else:
-            result.homes[name] = Home(tensor, Segment.SCRATCH, result.scratch_bytes, pitch)
-            result.scratch_bytes += result.homes[name].bytes
+    def _extent(self, view: View) -> tuple[int, int]:
+        start, end = view.span(*view.box.rows)
+        return start, end + self._config.rows
 
-    def _keep(self, op: Op, step: int, result: Plan, taken: list[tuple[int, int]]) -> View | None:
-        """A place in ACT for the output of `op`: over its residual if that dies here."""
-        tensor = self._graph.tensors[op.output]
+    def _members(self, root: str) -> list[tuple[str, int]]:
+        """The tensors that live in `root`, itself among them, and their first channels."""
+        return [(name, c) for name, (other, c) in self._roots.items() if other == root]
+
+    def _settle(self, root: str, result: Plan) -> None:
+        """Give `root` and what is part of it homes in DRAM."""
+        tensor, config = self._graph.tensors[root], self._config
+        segment, offset = Segment.SCRATCH, result.scratch_bytes
+        if root in (self._graph.input, self._graph.output):
+            segment = Segment.INPUT if root == self._graph.input else Segment.OUTPUT
+            offset = 0
+        if root in self._transposed:
+            pitch = dram_pitch(tensor.width, config)
+            home = Home(tensor, segment, offset, 0, 1, pitch)
+        else:
+            pitch = dram_pitch(tensor.width * tensor.channels, config)
+            home = Home(tensor, segment, offset, pitch, tensor.channels)
+        if segment == Segment.SCRATCH:
+            result.scratch_bytes += home.bytes
+        for name, channel in self._members(root):
+            part = self._graph.tensors[name]
+            result.homes[name] = replace(home, tensor=part, offset=offset + channel)
+
+    def _keep(
+        self, op: Op, root: str, step: int, result: Plan, taken: list[tuple[int, int]]
+    ) -> View | None:
+        """A place in ACT for `root`, which `op` writes: over its residual if that dies here."""
+        tensor = self._graph.tensors[root]
         pitch = self._pitch(tensor, tensor.width)
         other = result.views.get(op.residual or "")
         if (
             other is not None
+            and root == op.output
             and op.residual != op.input
-            and op.pool is None
+            and len(op.nodes) == 1
+            and self._roots[op.residual or ""][0] == op.residual
             and self.deaths[op.residual or ""] == step
             and (other.row_pitch, other.pixel_pitch) == (pitch, tensor.channels)
         ):
-            return View(tensor, whole(tensor), other.origin, pitch, tensor.channels)
+            return replace(other, tensor=tensor, box=whole(tensor))
         base = find(taken, [self.size(tensor)], self._config)
         if base is None:
             return None
-        return View(tensor, whole(tensor), base[0], pitch, tensor.channels)
+        return View.at(base[0], tensor, whole(tensor), pitch, tensor.channels)
 
     # -- tiles ---------------------------------------------------------------------------------
 
@@ -254,6 +311,8 @@ class _Planner:
         return self._cuts[key]
 
     def _search(self, op: Op, result: Plan, taken: list[tuple[int, int]]) -> OpPlan | None:
+        if op.matmul is not None:
+            return self._fit_product(op, op.matmul, result, taken)
         best: OpPlan | None = None
         for height, width, depth in self._shapes(op, result):
             cuts = self._tiles(op, height, width)
@@ -299,11 +358,50 @@ class _Planner:
         if op.staged:
             return
         align = config.bus_bytes // gcd(config.bus_bytes, out.channels)
+        if op.output in result.homes and result.homes[op.output].channel_pitch > 1:
+            align = config.bus_bytes
         width = out.width
         while width > align:
             width = -(-width // (2 * align)) * align
             for depth in dict.fromkeys((depths[0], depths[-1])):
                 yield 1, width, depth
+
+    def _fit_product(
+        self, op: Op, node: MatMul, result: Plan, taken: list[tuple[int, int]]
+    ) -> OpPlan | None:
+        """A product of activations, cut to as many pixels of a head as fit."""
+        config, graph = self._config, self._graph
+        bus = config.bus_bytes
+        for width in _parts(graph.tensors[op.input].width):
+            if node.transposed and width * graph.tensors[op.input].channels % bus:
+                continue
+            parts = heads(node, graph, width)
+            roles = {
+                "source": (op.input, [part.source for part in parts]),
+                "target": (op.output, [part.target for part in parts]),
+            }
+            sizes = {
+                role: max(box.width * box.depth for box in boxes) + config.rows + bus
+                for role, (name, boxes) in roles.items()
+                if name in result.homes
+            }
+            sizes = {r: -(-n // config.act_lanes) * config.act_lanes for r, n in sizes.items()}
+            places = find(taken, [2 * size for size in sizes.values()], config)
+            if places is None:
+                continue
+            buffers = {
+                role: Buffers(base, size, 2)
+                for (role, size), base in zip(sizes.items(), places, strict=True)
+            }
+            cost = sum(
+                -(-part.reduction // config.rows)
+                * -(-part.target.depth // columns(config))
+                * max(part.source.width, config.rows)
+                for part in parts
+            )
+            return OpPlan(1, width, 0, cost, cost, buffers.get("source"), None,
+                          buffers.get("target"))  # fmt: skip
+        return None
 
     def _depths(self, op: Op) -> list[int]:
         """Numbers of output channels, fewer than all, that can be worked on by themselves."""
@@ -345,7 +443,10 @@ class _Planner:
         for name, role in ((op.residual, "residual"), (op.output, "target")):
             if name is not None and name in result.homes:
                 boxes = [t.conv if role == "residual" else t.out for t in cuts]
-                sizes[role] = max(b.height * b.width for b in boxes) * depth + slack
+                area = max(b.height * b.width for b in boxes)
+                if result.homes[name].channel_pitch > 1:
+                    area = transposed_pitch(area, config)
+                sizes[role] = area * min(depth, out.channels) + slack
         if op.staged:
             stage = max(t.stage.height * t.stage.width for t in cuts)
             sizes["stage"] = stage * stage_depth(cuts, config) + config.rows
@@ -446,6 +547,22 @@ class _Planner:
             parts = blocks(conv, self._config)
             self._block_counts[conv.name] = Counter((b.count, b.inner_count) for b in parts)
         return self._block_counts[conv.name]
+
+
+def roots(graph: Graph, ops: tuple[Op, ...]) -> dict[str, tuple[str, int]]:
+    """For every tensor that is written or read: the map that it lives in, and its first channel.
+
+    A concatenation that no operation computes is a map in which its inputs live.
+    """
+    computed = {op.output for op in ops}
+    out = {name: (name, 0) for name in (graph.input, *computed)}
+    for node in reversed(graph.nodes):
+        if isinstance(node, Concat) and node.output not in computed:
+            root, channel = out.setdefault(node.output, (node.output, 0))
+            for name in node.inputs:
+                out[name] = root, channel
+                channel += graph.tensors[name].channels
+    return out
 
 
 def window_pitch(op: Op, graph: Graph, width: int, config: Config) -> int:

@@ -9,16 +9,17 @@ import numpy as np
 from ...hdl.isa import Opcode, Reduce
 from ..ir import Requant
 from ..schedule import Access
-from .emit import ADDRESS_MASK, coordinates, window
+from .emit import ADDRESS_MASK, coordinates, target_view, window
 from .geometry import tiles
 from .tiling import MOST_STRIDE, chunks, most_outputs, require
-from .views import Box, View
+from .views import Box
 
 if TYPE_CHECKING:
     from ..fuse import Op
-    from ..ir import Graph, Pool
+    from ..ir import Graph, Pool, Table
     from .emit import Emitter
     from .plan import OpPlan
+    from .views import View
 
 #: Cycles that a vector instruction spends beside its elements, about.
 _OVERHEAD = 24
@@ -34,11 +35,7 @@ def emit_pool(emitter: Emitter, op: Op, plan: OpPlan, graph: Graph) -> None:
         channels = graph.tensors[op.input].channels
         pitch = tile.source.width * channels
         source = window(emitter, op.input, plan.source, tile.source, pitch, channels)
-        if plan.target is None:
-            target = emitter.plan.views[op.output]
-        else:
-            base = emitter.buffer(plan.target)
-            target = View.at(base, out, tile.out, tile.out.width * out.channels, out.channels)
+        target = target_view(emitter, op.output, plan.target, tile.out)
         most = (
             most_outputs(pool.kernel[0], pool.stride[0]),
             most_outputs(pool.kernel[1], pool.stride[1]),
@@ -48,12 +45,14 @@ def emit_pool(emitter: Emitter, op: Op, plan: OpPlan, graph: Graph) -> None:
             last = (y + piece.height - 1) * pool.stride[0] - pool.padding[0] + pool.kernel[0]
             source.need(last)
             area = Box((y, y + piece.height), (x, x + piece.width), (0, out.channels))
-            emit_windows(emitter, pool, source.view, target, area)
+            emit_windows(emitter, pool, op.table, source.view, target, area)
         if plan.target is not None:
             emitter.transfer(Opcode.STORE, emitter.plan.homes[op.output], target, tile.out)
 
 
-def emit_windows(emitter: Emitter, pool: Pool, source: View, target: View, area: Box) -> None:
+def emit_windows(
+    emitter: Emitter, pool: Pool, table: Table | None, source: View, target: View, area: Box
+) -> None:
     """Emit the POOL instructions for the outputs in `area`."""
     require("pool window", max(pool.kernel), 15, pool.name)
     config = emitter.config
@@ -69,6 +68,7 @@ def emit_windows(emitter: Emitter, pool: Pool, source: View, target: View, area:
     start, end = area.channels
     for first in range(start, end, emitter.most_parameters):
         count = min(emitter.most_parameters, end - first)
+        lookup, reads = emitter.load_table(table)
         par = emitter.load_parameters(name, requant, None, first, first + count)
         emitter.step(
             Opcode.POOL,
@@ -80,12 +80,13 @@ def emit_windows(emitter: Emitter, pool: Pool, source: View, target: View, area:
                 "src_row": source.row_pitch, "src_pixel": source.pixel_pitch,
                 "channels": count, "sy": min(sy, MOST_STRIDE), "sx": min(sx, MOST_STRIDE),
                 "oy": area.height, "ox": area.width,
-                **coordinates(source.tensor, iy0, ix0), "fill": fill,
+                **coordinates(source.tensor, iy0, ix0), "fill": fill, **lookup,
             },
             [
                 *emitter.act_read(*source.span(iy0, last)),
                 *emitter.act_write(*target.span(y0, y1)),
                 Access("par", par, par + count, False),
+                *reads,
             ],
             -(-count // config.vector_lanes) * area.height * area.width * ky * kx + _OVERHEAD,
         )  # fmt: skip

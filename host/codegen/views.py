@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..ir import Conv, Graph, Tensor
@@ -43,7 +43,8 @@ def whole(tensor: Tensor) -> Box:
 
 @dataclass(frozen=True)
 class View:
-    """A part of a map in ACT: its byte (y, x, c) lies at origin + y·row_pitch + x·pixel_pitch + c.
+    """A part of a map in ACT: its byte (y, x, c) lies at
+    origin + y·row_pitch + x·pixel_pitch + c·channel_pitch.
 
     Coordinates are those of the whole map, so `origin` may lie outside the memory.
     """
@@ -53,12 +54,22 @@ class View:
     origin: int
     row_pitch: int
     pixel_pitch: int
+    channel_pitch: int = 1
 
     @classmethod
-    def at(cls, base: int, tensor: Tensor, box: Box, row_pitch: int, pixel_pitch: int) -> View:
+    def at(
+        cls,
+        base: int,
+        tensor: Tensor,
+        box: Box,
+        row_pitch: int,
+        pixel_pitch: int,
+        channel_pitch: int = 1,
+    ) -> View:
         """The view whose first byte lies at `base`."""
-        origin = base - box.rows[0] * row_pitch - box.columns[0] * pixel_pitch - box.channels[0]
-        return cls(tensor, box, origin, row_pitch, pixel_pitch)
+        view = cls(tensor, box, 0, row_pitch, pixel_pitch, channel_pitch)
+        origin = base - view.address(box.rows[0], box.columns[0], box.channels[0])
+        return replace(view, origin=origin)
 
     @property
     def bytes(self) -> int:
@@ -68,7 +79,8 @@ class View:
 
     def address(self, y: int, x: int, c: int) -> int:
         """ACT byte address of an element; may lie outside the part (padding)."""
-        return self.origin + y * self.row_pitch + x * self.pixel_pitch + c
+        pitches = y * self.row_pitch + x * self.pixel_pitch + c * self.channel_pitch
+        return self.origin + pitches
 
     def span(self, first: int, last: int) -> tuple[int, int]:
         """Byte range [start, end) of rows first … last − 1, as far as they are here."""
@@ -82,29 +94,31 @@ class View:
 
 @dataclass(frozen=True)
 class Home:
-    """A whole map in DRAM: its byte (y, x, c) at offset + y·row_pitch + x·pixel_pitch + c.
+    """A whole map in DRAM: its byte (y, x, c) lies at
+    offset + y·row_pitch + x·pixel_pitch + c·channel_pitch.
 
-    `offset` and `row_pitch` are multiples of the bus width.
+    Either pixels are contiguous (channel_pitch 1), or, in a map of one row that the machine reads
+    transposed, channels are (pixel_pitch 1). What lies apart does so at multiples of the bus width.
     """
 
     tensor: Tensor
     segment: Segment
     offset: int
     row_pitch: int
-
-    @property
-    def pixel_pitch(self) -> int:
-        """Bytes from pixel to pixel."""
-        return self.tensor.channels
-
-    @property
-    def bytes(self) -> int:
-        """Bytes that it takes."""
-        return self.tensor.height * self.row_pitch
+    pixel_pitch: int
+    channel_pitch: int = 1
 
     def address(self, y: int, x: int, c: int) -> int:
         """Offset of an element in the segment."""
-        return self.offset + y * self.row_pitch + x * self.pixel_pitch + c
+        pitches = y * self.row_pitch + x * self.pixel_pitch + c * self.channel_pitch
+        return self.offset + pitches
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that it takes, with the padding behind its rows."""
+        if self.channel_pitch > 1:
+            return self.tensor.channels * self.channel_pitch
+        return self.tensor.height * self.row_pitch
 
 
 def dram_pitch(length: int, config: Config) -> int:
