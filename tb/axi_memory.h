@@ -30,7 +30,7 @@ struct Options {
     uint64_t write_response;
     uint64_t stop;             // channel that falls silent
     uint64_t after;            // so many of its handshakes after the origin
-    uint64_t pause;            // for so many cycles
+    uint64_t pause;            // for so many cycles from the one in which the next would have been
     uint64_t log_traffic;      // keep every handshake
 };
 
@@ -131,15 +131,15 @@ public:
 
     void drive(uint64_t t) {
         unsigned stalled = options.stall_seed ? stalls(t - m_origin) : 0;
-        stalled |= silence(t);
-        arready = !(stalled >> AR & 1);
-        awready = !(stalled >> AW & 1);
-        wready = !(stalled >> W & 1) && t >= m_next_write;
+        arready = !(stalled >> AR & 1) && !withheld(AR, t, false);
+        awready = !(stalled >> AW & 1) && !withheld(AW, t, false);
+        wready = !(stalled >> W & 1) && t >= m_next_write && !withheld(W, t, false);
         if (!rvalid && !(stalled >> R & 1) && !m_reads.empty() && m_reads.front().due <= t
-            && t >= m_next_read) {
+            && t >= m_next_read && !withheld(R, t, true)) {
             present_read();
         }
-        if (!bvalid && !(stalled >> B & 1) && !m_responses.empty() && m_responses.front().due <= t) {
+        if (!bvalid && !(stalled >> B & 1) && !m_responses.empty() && m_responses.front().due <= t
+            && !withheld(B, t, true)) {
             bvalid = true;
             bresp = m_responses.front().resp;
             if (m_count[B] == options.write_fault) bresp = options.write_response;
@@ -166,6 +166,7 @@ public:
             m_responses.pop_front();
         }
         if (master.arvalid || m_held_ar) {
+            if (!arready) withheld(AR, t, true);
             hold("AR", t, m_held_ar, m_old_ar, master.arvalid, arready, master.ar);
             if (master.arvalid && arready) {
                 check("AR", t, master.ar);
@@ -175,6 +176,7 @@ public:
             }
         }
         if (master.awvalid || m_held_aw) {
+            if (!awready) withheld(AW, t, true);
             hold("AW", t, m_held_aw, m_old_aw, master.awvalid, awready, master.aw);
             if (master.awvalid && awready) {
                 check("AW", t, master.aw);
@@ -185,6 +187,7 @@ public:
         }
         if (!m_held_w) m_offered = t - m_origin;
         if (master.wvalid || m_held_w) {
+            if (!wready) withheld(W, t, true);
             hold("W", t, m_held_w, m_old_w, master.wvalid, wready, master.w);
             if (master.wvalid && wready) {
                 uint64_t value;
@@ -248,11 +251,11 @@ private:
         return out;
     }
 
-    // The channel that falls silent, as a bit, while it is.
-    unsigned silence(uint64_t t) {
-        if (options.stop >= CHANNELS || m_count[options.stop] < options.after) return 0;
-        if (m_stopped == NEVER) m_stopped = t;
-        return unsigned(t - m_stopped < options.pause) << options.stop;
+    // Whether the channel is silent; the pause begins when a handshake is wanted.
+    bool withheld(Channel channel, uint64_t t, bool wanted) {
+        if (options.stop != channel || m_count[channel] < options.after) return false;
+        if (wanted && m_stopped == NEVER) m_stopped = t;
+        return m_stopped == NEVER || t - m_stopped < options.pause;
     }
 
     uint8_t* find(uint64_t addr) const {

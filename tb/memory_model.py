@@ -48,7 +48,7 @@ class Options:
         The number of the write burst since START that is answered with that response instead.
     stop, after, pause
         Channel that falls silent (no ready, or no valid) after so many of its handshakes since
-        START, and for how many cycles.
+        START, and for how many cycles from the one in which the next would have been.
     log_traffic
         Keep every handshake.
     """
@@ -173,16 +173,18 @@ class AxiMemoryModel:
         """Decide the outputs of cycle t."""
         options = self.options
         stalled = self._stalls(t - self._origin) if options.stall_seed else 0
-        stalled |= self._silence(t)
-        self.arready = ~stalled >> Channel.AR & 1
-        self.awready = ~stalled >> Channel.AW & 1
-        self.wready = ~stalled >> Channel.W & int(t >= self._next_write)
+        self.arready = int(not (stalled >> Channel.AR & 1 or self._withheld(Channel.AR, t)))
+        self.awready = int(not (stalled >> Channel.AW & 1 or self._withheld(Channel.AW, t)))
+        self.wready = int(
+            not (stalled >> Channel.W & 1 or self._withheld(Channel.W, t)) and t >= self._next_write
+        )
         if (
             not self.rvalid
             and t >= self._next_read
             and not stalled >> Channel.R & 1
             and self._reads
             and self._reads[0][2] <= t
+            and not self._withheld(Channel.R, t, wanted=True)
         ):
             self._present_read()
         if (
@@ -190,6 +192,7 @@ class AxiMemoryModel:
             and not stalled >> Channel.B & 1
             and self._responses
             and self._responses[0][0] <= t
+            and not self._withheld(Channel.B, t, wanted=True)
         ):
             self.bvalid = 1
             failing = self._count[Channel.B] == options.write_fault
@@ -244,14 +247,13 @@ class AxiMemoryModel:
             out |= ((draw >> (8 * c) & 255) < _STALL_RATES[rate >> (8 * c) & 3]) << c
         return out
 
-    def _silence(self, t: int) -> int:
-        """The channel that falls silent, as a bit, while it is."""
-        stop = self.options.stop
-        if stop == NEVER or self._count[stop] < self.options.after:
-            return 0
-        if self._stopped is None:
+    def _withheld(self, channel: Channel, t: int, *, wanted: bool = False) -> bool:
+        """Whether the channel is silent; the pause begins when a handshake is `wanted`."""
+        if self.options.stop != channel or self._count[channel] < self.options.after:
+            return False
+        if wanted and self._stopped is None:
             self._stopped = t
-        return (t - self._stopped < self.options.pause) << stop
+        return self._stopped is None or t - self._stopped < self.options.pause
 
     def _find(self, addr: int) -> tuple[bytearray, int] | None:
         for base, contents in self.regions:
@@ -300,6 +302,7 @@ class AxiMemoryModel:
         if held is not None and now != held:
             self._fail(channel, t, "the payload changed before the handshake")
         if now is not None and not ready:
+            self._withheld(channel, t, wanted=True)
             self._held[channel] = now
             return None
         return now

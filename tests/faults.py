@@ -7,7 +7,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from weft.hdl.config import Config
-from weft.hdl.isa import INSTRUCTION_BYTES, Instruction, Opcode, Segment, Unit
+from weft.hdl.isa import (
+    INSTRUCTION_BYTES,
+    Instruction,
+    Opcode,
+    Segment,
+    Unit,
+    post_bit,
+    wait_bit,
+)
 from weft.hdl.registers import REGISTERS, Cause, Error
 from weft.host.device import Job, Result
 from weft.host.golden import GoldenDevice
@@ -28,10 +36,12 @@ from weft.tb.session import (
     prepare,
 )
 
-from .gemm import Gemm
+from .gemm import Gemm, encode
 
 #: Cycles within which any run of these tests ends, watchdog and drained bus included.
 LIMIT = 60_000
+#: Cycles within which whatever was asked is answered by a memory that behaves.
+DRAINED = 2000
 #: Cycles that a soft reset may take on top of WATCHDOG.
 RESET_LIMIT = 100
 #: From the cycle of an error to the last one in which an effective write may begin.
@@ -61,6 +71,10 @@ class Outcome:
         """Error and its program counter in bytes."""
         return self.result.error, self.result.error_pc
 
+    def on(self, channel: Channel) -> np.ndarray:
+        """The rows of `traffic` on a channel."""
+        return self.traffic[self.traffic[:, 1] == channel]
+
 
 class Bench:
     """A machine in Verilator that is driven register by register.
@@ -83,6 +97,7 @@ class Bench:
         self._expected = GoldenDevice(config).run(job)
         self._prediction = predict(config, job.code, latency=latency)
         self._session: Session | None = None
+        self._watchdog = 0
 
     def close(self) -> None:
         """Free the simulator."""
@@ -102,13 +117,17 @@ class Bench:
         """Change the memory's behaviour: fields of ``Options``; without any, it behaves."""
         self.machine.set_options(replace(self._memory, **changes))
 
-    def start(self, job: Job, *, watchdog: int = 0, **memory: int) -> None:
-        """Start `job`; the machine must be idle."""
+    def prepare(self, job: Job, *, watchdog: int = 0, **memory: int) -> None:
+        """Place `job` in memory and set the registers; the machine must be idle."""
         self.memory(**memory)
+        self._watchdog = watchdog
         self._session = session = prepare(self.config, job, watchdog=watchdog)
         self.machine.map(*session.regions)
         for name, value in session.setup:
             self.write(name, value)
+
+    def go(self) -> None:
+        """Start what is prepared."""
         self.write("CONTROL", START, start=True)
 
     def finish(self, limit: int = LIMIT) -> Outcome:
@@ -118,8 +137,9 @@ class Bench:
         return self.outcome()
 
     def run(self, job: Job, *, watchdog: int = 0, **memory: int) -> Outcome:
-        """Both."""
-        self.start(job, watchdog=watchdog, **memory)
+        """All of it."""
+        self.prepare(job, watchdog=watchdog, **memory)
+        self.go()
         return self.finish()
 
     def outcome(self) -> Outcome:
@@ -169,7 +189,22 @@ class Bench:
         for pc in outcome.pcs.values():
             assert pc <= counters["INSTRUCTIONS"] * INSTRUCTION_BYTES
 
-    def reset(self, *, hard: bool = False, watchdog: int = 0) -> int:
+    def check_late_answers(self, outcome: Outcome) -> None:
+        """The memory begins to answer: everything is drained, and nothing is written but the one
+        beat that may have been on the bus.
+        """
+        stop = outcome.result.counters["CYCLES"]
+        self.memory()
+        self.machine.idle(DRAINED)
+        assert self.machine.answered
+        assert self.machine.written <= stop + LAST_WRITE
+        assert self.read("STATUS") == FAILED
+        traffic = self.machine.traffic()
+        check_addresses(traffic, stop + LAST_WRITE)
+        for address, answer in ((Channel.AR, Channel.R), (Channel.AW, Channel.B)):
+            assert bool((traffic[:, 1] == address).sum()) == bool((traffic[:, 1] == answer).sum())
+
+    def reset(self, *, hard: bool = False) -> int:
         """Reset; returns STATUS. Hang if it takes longer than the watchdog allows."""
         if hard:
             self.machine.reset()
@@ -177,7 +212,7 @@ class Bench:
         self.write("CONTROL", SOFT_RESET)
         begin = self.machine.cycle
         while (status := self.read("STATUS")) & BUSY:
-            if self.machine.cycle - begin > watchdog + RESET_LIMIT:
+            if self.machine.cycle - begin > (self._watchdog or DRAINED) + RESET_LIMIT:
                 raise Hang("SOFT_RESET does not end")
         return status
 
@@ -203,6 +238,22 @@ class Bench:
         self.check_known()
 
 
+def golden(bench: Bench, job: Job) -> tuple[Error, int]:
+    """Error and program counter that the golden machine ends `job` with."""
+    result = GoldenDevice(bench.config).run(job)
+    return result.error, result.error_pc
+
+
+def check_same(
+    bench: Bench, job: Job, outcome: Outcome, *, memory: bool = True
+) -> tuple[Error, int]:
+    """The golden machine ends `job` alike, and leaves the same `memory`; returns its error."""
+    result = GoldenDevice(bench.config).run(job)
+    if memory:
+        assert outcome.result.segments == result.segments
+    return result.error, result.error_pc
+
+
 def check_addresses(traffic: np.ndarray, last: int) -> None:
     """No address is offered after cycle `last`: at most one a channel, held up until then, goes."""
     late = traffic[traffic[:, 0].astype(np.int64) > last, 1]
@@ -224,7 +275,38 @@ def oldest(program: list[Instruction], retired: np.ndarray) -> int:
     raise AssertionError("the program has no END")
 
 
-# -- bursts ------------------------------------------------------------------------------------
+# -- programs and their bursts ------------------------------------------------------------------
+
+
+def change(instruction: Instruction, **values: int) -> Instruction:
+    """The instruction with other fields."""
+    return replace(instruction, fields={**instruction.fields, **values})
+
+
+def story(gemm: Gemm) -> tuple[list[Instruction], Job]:
+    """The product, then a LOAD and a STORE of two rows of several bursts each."""
+    config = gemm.config
+    bus, local = config.bus_bytes, 2 * config.act_bank_bytes
+    beats = config.burst_beats + 6
+    fields = {"rows": 2, "local": local, "local_pitch": beats * bus}
+    incoming = Instruction(
+        Opcode.LOAD,
+        {
+            **fields, "segment": Segment.INPUT, "offset": 512, "length": beats * bus - 3,
+            "dram_pitch": 1024, "post": post_bit(Unit.LOAD, Unit.STORE, 0),
+        },
+    )  # fmt: skip
+    outgoing = Instruction(
+        Opcode.STORE,
+        {
+            **fields, "segment": Segment.SCRATCH, "length": 20 * bus + 1, "dram_pitch": 512,
+            "wait": wait_bit(Unit.STORE, Unit.LOAD, 0),
+        },
+    )  # fmt: skip
+    program = [*gemm.program[:-1], incoming, outgoing, gemm.program[-1]]
+    const, act, output, _ = gemm.job().segments
+    image = bytes((7 * i + 3) & 0xFF for i in range(4096))
+    return program, Job(encode(*program), (const, act + image, output, bytes(2048)))
 
 
 def windows(config: Config, job: Job) -> dict[str, int]:

@@ -127,7 +127,7 @@ def test_a_silent_channel_is_not_ready(channel, after):
     for t in range(20):
         model.drive(t)
         ready = (model.arready, None, model.awready, model.wready)
-        silent = after <= t < after + 5
+        silent = after <= t < after + 5  # the master wants a handshake in every cycle
         assert ready[channel] == (not silent)
         assert sum(r is not None and not r for r in ready) == silent
         model.sample(t, Master(ar=burst(), aw=burst(), w=Beat(1, 1, 1), rready=1, bready=1))

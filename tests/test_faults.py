@@ -6,16 +6,15 @@ Contracts: "Faults" in ``docs/architecture.md``.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from weft.hdl.config import PRESETS, Config, load
+from weft.hdl.config import Config
 from weft.hdl.isa import (
     FORMATS,
     INSTRUCTION_BITS,
     INSTRUCTION_BYTES,
     PEERS,
+    SEMAPHORE_MAX,
     UNIT_OF,
     Instruction,
     Memory,
@@ -29,81 +28,11 @@ from weft.hdl.isa import (
 )
 from weft.hdl.registers import Error
 from weft.host.device import Job
-from weft.host.golden import GoldenDevice, classify
+from weft.host.golden import classify
 from weft.tb.memory_model import Channel
 
-from .faults import (
-    Bench,
-)
-from .gemm import Gemm, encode
-
-#: Rows are not columns, and addresses are as wide as they can be.
-ODD = load(Path(__file__).with_name("configs") / "odd.toml")
-CONFIGS = {config.name: config for config in (PRESETS["tiny"], ODD)}
-WATCHDOG = 600
-STUCK = 0
-
-
-@pytest.fixture(scope="module", params=CONFIGS)
-def bench(request) -> Iterator[Bench]:
-    """A machine on a memory without stalls."""
-    opened = Bench(CONFIGS[request.param])
-    yield opened
-    opened.close()
-
-
-@pytest.fixture(scope="module")
-def tiny() -> Iterator[Bench]:
-    """The 4×4 machine."""
-    opened = Bench(PRESETS["tiny"])
-    yield opened
-    opened.close()
-
-
-@pytest.fixture(scope="module")
-def stalling() -> Iterator[Bench]:
-    """The 4×4 machine on a memory that stalls at random."""
-    opened = Bench(PRESETS["tiny"], latency=9, stalls=3)
-    yield opened
-    opened.close()
-
-
-def change(instruction: Instruction, **values: int) -> Instruction:
-    """The instruction with other fields."""
-    return replace(instruction, fields={**instruction.fields, **values})
-
-
-def story(gemm: Gemm) -> tuple[list[Instruction], Job]:
-    """The product, then a LOAD and a STORE of two rows of several bursts each."""
-    config = gemm.config
-    bus, local = config.bus_bytes, 2 * config.act_bank_bytes
-    beats = config.burst_beats + 6
-    fields = {"rows": 2, "local": local, "local_pitch": beats * bus}
-    incoming = Instruction(
-        Opcode.LOAD,
-        {
-            **fields, "segment": Segment.INPUT, "offset": 512, "length": beats * bus - 3,
-            "dram_pitch": 1024, "post": post_bit(Unit.LOAD, Unit.STORE, 0),
-        },
-    )  # fmt: skip
-    outgoing = Instruction(
-        Opcode.STORE,
-        {
-            **fields, "segment": Segment.SCRATCH, "length": 20 * bus + 1, "dram_pitch": 512,
-            "wait": wait_bit(Unit.STORE, Unit.LOAD, 0),
-        },
-    )  # fmt: skip
-    program = [*gemm.program[:-1], incoming, outgoing, gemm.program[-1]]
-    const, act, output, _ = gemm.job().segments
-    image = bytes((7 * i + 3) & 0xFF for i in range(4096))
-    return program, Job(encode(*program), (const, act + image, output, bytes(2048)))
-
-
-def golden(config: Config, job: Job) -> tuple[Error, int]:
-    """What the golden machine says of a program."""
-    result = GoldenDevice(config).run(job)
-    return result.error, result.error_pc
-
+from .faults import change, check_same, golden, oldest, windows
+from .gemm import encode
 
 # -- malformed instructions --------------------------------------------------------------------
 
@@ -224,9 +153,210 @@ def test_malformed_instruction_in_a_program(bench, place):
         code[32 * place : 32 * place + 32] = word
         job = bench.gemm.job_of(bytes(code))
         outcome = bench.run(job)
-        expected = GoldenDevice(bench.config).run(job)
-        assert outcome.error == (error, 32 * place) == (expected.error, expected.error_pc)
-        assert outcome.result.segments == expected.segments
+        assert outcome.error == (error, 32 * place) == check_same(bench, job, outcome)
         assert set(outcome.pcs.values()) == {32 * place}
         bench.check_stopped(outcome)
         bench.check_recovery()
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 6])
+def test_no_end(bench, count):
+    """The program ends without END; its last instructions complete."""
+    job = bench.gemm.job_of(encode(*bench.gemm.program[:count]))
+    outcome = bench.run(job)
+    assert outcome.error == (Error.PROGRAM_END, 32 * count) == check_same(bench, job, outcome)
+    bench.check_stopped(outcome)
+    bench.check_recovery()
+
+
+# -- windows -----------------------------------------------------------------------------------
+
+SIZE = 1024
+
+
+def transfer(opcode: Opcode, segment: Segment, **fields: int) -> Job:
+    """One LOAD, or one that fills ACT and a STORE, and END; every segment has SIZE bytes."""
+    program = [Instruction(opcode, {"segment": segment, **fields}), Instruction(Opcode.END)]
+    if opcode == Opcode.STORE:
+        post = post_bit(Unit.LOAD, Unit.STORE, 0)
+        filling = {"segment": Segment.INPUT, "length": SIZE, "post": post}
+        program[0] = change(program[0], wait=wait_bit(Unit.STORE, Unit.LOAD, 0))
+        program.insert(0, Instruction(Opcode.LOAD, filling))
+    contents = bytes(i * 7 & 0xFF for i in range(SIZE))
+    return Job(encode(*program), (contents, contents, contents, contents))
+
+
+def edges(bus: int) -> list[tuple[dict[str, int], bool]]:
+    """Fields of a transfer, and whether it stays in a window of SIZE bytes."""
+    top, far = (1 << 32) - bus, (1 << 24) - bus
+    return [
+        ({"offset": 0, "length": 1}, True),
+        ({"offset": 0, "length": SIZE}, True),
+        ({"offset": 0, "length": SIZE + 1}, False),
+        ({"offset": SIZE - bus, "length": bus - 1}, True),
+        ({"offset": SIZE - bus, "length": bus}, True),
+        ({"offset": SIZE - bus, "length": bus + 1}, False),
+        ({"offset": SIZE, "length": 1}, False),
+        ({"offset": SIZE + bus, "length": 1}, False),
+        ({"offset": 0, "length": bus, "rows": SIZE // bus, "dram_pitch": bus}, True),
+        ({"offset": bus, "length": bus, "rows": SIZE // bus, "dram_pitch": bus}, False),
+        ({"offset": 0, "length": bus + 1, "rows": SIZE // bus, "dram_pitch": bus}, False),
+        ({"offset": 0, "length": SIZE, "rows": 9, "dram_pitch": 0}, True),
+        ({"offset": 0, "length": (1 << 20) - 1}, False),
+        # Sums of offset, length and pitch that would lie in the window modulo 2^32, or 2^24.
+        ({"offset": top, "length": 1}, False),
+        ({"offset": top, "length": bus + 1}, False),
+        ({"offset": top, "length": bus, "rows": 2, "dram_pitch": bus}, False),
+        ({"offset": top, "length": bus, "rows": 4095, "dram_pitch": far}, False),
+        ({"offset": 0, "length": bus, "rows": 4095, "dram_pitch": far}, False),
+        ({"offset": 0, "length": bus, "rows": 257, "dram_pitch": 1 << 23}, False),
+        ({"offset": 1 << 31, "length": bus, "rows": 257, "dram_pitch": 1 << 23}, False),
+    ]
+
+
+@pytest.mark.parametrize("segment", list(Segment), ids=lambda s: s.name)
+@pytest.mark.parametrize("opcode", [Opcode.LOAD, Opcode.STORE], ids=lambda o: o.name)
+def test_window_edges(bench, opcode, segment):
+    """A byte too many anywhere is an error, and no burst of the row that has it is issued."""
+    place = 32 * (opcode == Opcode.STORE)
+    for fields, inside in edges(bench.config.bus_bytes):
+        job = transfer(opcode, segment, **fields)
+        outcome = bench.run(job)
+        assert check_same(bench, job, outcome, memory=inside) == outcome.error
+        if inside:
+            assert outcome.error == (Error.NONE, 0), fields
+            continue
+        assert outcome.error == (Error.WINDOW, place), fields
+        bench.check_stopped(outcome)
+        channel = Channel.AR if opcode == Opcode.LOAD else Channel.AW
+        base = windows(bench.config, job)[segment.name]
+        for address in outcome.traffic[outcome.traffic[:, 1] == channel, 2].tolist():
+            if base <= address < base + 4096:
+                assert address + bench.config.bus_bytes <= base + SIZE
+        assert bench.reset() == 0
+    bench.check_known()
+
+
+@pytest.mark.parametrize("opcode", [Opcode.LOAD, Opcode.STORE], ids=lambda o: o.name)
+def test_windows_without_memory_or_beyond_the_address_space(bench, opcode):
+    """A window that the memory does not fill ends in a bus error, beyond 2^addr_bits in WINDOW."""
+    bus, top = bench.config.bus_bytes, 1 << bench.config.addr_bits
+    bus_error = Error.READ_BUS if opcode == Opcode.LOAD else Error.WRITE_BUS
+    for base, offset, length, error in (
+        (top - 4096, 0, 4096, bus_error),
+        (top - 4096, 4096 - bus, bus, bus_error),
+        (top - 4096, 4096 - bus, bus + 1, Error.WINDOW),
+        (top - 4096, 4096, 1, Error.WINDOW),
+        (top - 4096, (1 << 32) - bus, bus - 1, Error.WINDOW),
+        (0, (1 << 32) - bus, bus - 1, bus_error),
+    ):
+        fields = {"segment": Segment.SCRATCH, "offset": offset, "length": length}
+        program = [Instruction(opcode, fields), Instruction(Opcode.END)]
+        bench.prepare(bench.gemm.job(*program))
+        bench.write("SCRATCH_LO", base & 0xFFFF_FFFF)
+        bench.write("SCRATCH_HI", base >> 32)
+        bench.write("SCRATCH_SIZE", 0xFFFF_FFFF)
+        bench.go()
+        outcome = bench.finish()
+        assert outcome.error == (error, 0), (hex(base), offset, length)
+        bench.check_stopped(outcome)
+        bench.check_recovery()
+
+
+# -- which error -------------------------------------------------------------------------------
+
+
+def unposted() -> Iterator[tuple[Unit, Instruction]]:
+    """For each unit and each of its semaphores, an instruction that waits for it."""
+    for opcode, unit in UNIT_OF.items():
+        for bit in range(2 * len(PEERS[unit])):
+            yield unit, Instruction(opcode, {"wait": 1 << bit})
+    for bit in range(2):
+        yield Unit.WEIGHT, Instruction(Opcode.MATMUL, {"weight_wait": 1 << bit})
+
+
+@pytest.mark.parametrize("place", [0, 3, 6])
+def test_semaphore_that_is_never_posted(bench, place):
+    """The watchdog names the instruction that waits, though others were dispatched after it."""
+    program = bench.gemm.program
+    if place == 3:  # before anything takes what the LOADs post
+        program = [change(load, post=0) for load in program[:3]] + program[3:]
+    seen = set()
+    for unit, waiting in unposted():
+        stuck = [*program[:place], waiting, *[legal(Opcode.STORE)] * 2, program[-1]]
+        job = bench.gemm.job(*stuck)
+        outcome = bench.run(job, watchdog=200)
+        assert outcome.error == (Error.WATCHDOG, 32 * place)
+        assert golden(bench, job) == outcome.error
+        assert outcome.pcs[unit] == 32 * place
+        assert outcome.error[1] == oldest(stuck, outcome.result.retired)
+        bench.check_stopped(outcome)
+        assert bench.reset() == 0
+        seen.add((unit, waiting.wait or waiting.weight_wait))
+    assert len(seen) == 2 * sum(len(peers) for peers in PEERS.values())
+    bench.check_known()
+
+
+def test_semaphores_left_and_overflowing(bench):
+    """Every semaphore: one post too few taken, and one more than it can count."""
+    for unit, peers in PEERS.items():
+        for bit in range(2 * len(peers)):
+            post = {"weight_post" if unit == Unit.WEIGHT else "post": 1 << bit}
+            executes = Unit.MATMUL if unit == Unit.WEIGHT else unit
+            opcode = next(o for o, u in UNIT_OF.items() if u == executes)
+            giving = change(legal(opcode), **post)
+            for count, error in ((1, Error.SEMAPHORE_LEFT), (64, Error.SEMAPHORE_OVERFLOW)):
+                job = bench.gemm.job(*[giving] * count, Instruction(Opcode.END))
+                outcome = bench.run(job)
+                place = count if error == Error.SEMAPHORE_LEFT else SEMAPHORE_MAX
+                assert outcome.error == (error, 32 * place), (unit, bit)
+                assert golden(bench, job) == outcome.error
+                bench.check_stopped(outcome)
+                assert bench.reset() == 0
+    bench.check_known()
+
+
+def test_the_first_error_in_program_order_wins(bench):
+    """Errors of the program are reported in its order, whichever unit meets its own first."""
+    gemm = bench.gemm
+    program = gemm.program
+    outside = {"offset": 1 << 20}
+    bad_store = change(program[5], **outside)
+    bad_load = change(program[0], **outside, post=0)
+    stuck = Instruction(Opcode.DRAIN, {"wait": 1})
+    undefined = bytes(32)
+    end = program[-1]
+    cases = [
+        ([*program[:5], bad_store, bad_load, end], (Error.WINDOW, 5)),
+        ([*program[:6], bad_load, end], (Error.WINDOW, 6)),
+        ([*program[:6], stuck, bad_load, end], (Error.WATCHDOG, 6)),
+        ([*program[:6], stuck, undefined], (Error.WATCHDOG, 6)),
+        ([*program[:6], bad_load, stuck, undefined], (Error.WINDOW, 6)),
+        ([*program[:5], bad_store, undefined], (Error.WINDOW, 5)),
+        ([*program[:6], undefined, bad_load, end], (Error.OPCODE, 6)),
+        ([*program[:6], stuck], (Error.WATCHDOG, 6)),
+        ([*program[:6], bad_load, bad_load, bad_load, end], (Error.WINDOW, 6)),
+        ([program[0], bad_load, end], (Error.WINDOW, 1)),
+        ([program[0], end], (Error.SEMAPHORE_LEFT, 1)),
+    ]
+    for words, (error, place) in cases:
+        code = b"".join(w if isinstance(w, bytes) else w.encode() for w in words)
+        job = gemm.job_of(code)
+        outcome = bench.run(job, watchdog=500)
+        assert outcome.error == (error, 32 * place)
+        assert check_same(bench, job, outcome) == outcome.error
+        bench.check_stopped(outcome)
+        bench.check_recovery()
+
+
+def test_bank_conflict(bench):
+    """STORE reads the bank that MATMUL reads, without a semaphore between them."""
+    program = bench.gemm.program
+    matmul = change(program[3], oy=512, height=512, ox=1, post=0)
+    store = change(program[5], wait=0, local=0)
+    outcome = bench.run(bench.gemm.job(*program[:2], matmul, *[store] * 3, program[-1]))
+    error, pc = outcome.error
+    assert error == Error.BANK_CONFLICT
+    assert pc // 32 in (3, 4, 5)
+    bench.check_stopped(outcome)
+    bench.check_recovery()
