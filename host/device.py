@@ -92,6 +92,14 @@ class Device(Protocol):
         ...
 
 
+def check_memory(latency: int, beat_interval: int) -> None:
+    """Refuse a memory that cannot be; raises DeviceError."""
+    if latency < 0:
+        raise DeviceError(f"latency must be 0 or more cycles, not {latency}")
+    if beat_interval < 1:
+        raise DeviceError(f"beat_interval must be 1 or more cycles, not {beat_interval}")
+
+
 def backends() -> list[str]:
     """Names of the installed backends."""
     return sorted(entry.name for entry in entry_points(group="weft.devices"))

@@ -20,7 +20,7 @@ import numpy as np
 
 from ..hdl.config import Config
 from ..hdl.registers import REGISTERS
-from ..host.device import DeviceError, Job, Result
+from ..host.device import DeviceError, Job, Result, check_memory
 from . import cache, device_bench, fast, runner, tools
 from .memory_model import Options
 from .session import (
@@ -80,10 +80,7 @@ class _Simulated:
         limit: int = LIMIT,
         verilog: str | None = None,
     ):
-        if latency < 0:
-            raise DeviceError(f"latency must be 0 or more cycles, not {latency}")
-        if beat_interval < 1:
-            raise DeviceError(f"beat_interval must be 1 or more cycles, not {beat_interval}")
+        check_memory(latency, beat_interval)
         self.config = config
         self.memory = replace(
             memory or Options(), latency=latency, beat_interval=beat_interval, stall_seed=stalls

@@ -89,6 +89,44 @@ def test_responses_come_one_a_cycle():
     assert [t for t, *_ in seen] == [3, 4, 5, 6]
 
 
+@pytest.mark.parametrize("interval", [1, 2, 5])
+def test_read_beats_come_at_intervals(interval):
+    """Within a burst, from one to the next, and not beyond what the latency allows."""
+    stimulus = {0: Master(ar=burst(beats=3)), 1: Master(ar=burst()), 40: Master(ar=burst())}
+    _, seen = run(Options(latency=4, beat_interval=interval), stimulus, 60)
+    assert [t for t, *_ in seen] == [*(4 + k * interval for k in range(4)), 44]
+
+
+def test_a_read_beat_that_waits_does_not_delay_itself():
+    model = AxiMemoryModel(BYTES, Options(latency=1, beat_interval=3, log_traffic=True))
+    model.regions = [(BASE, bytearray(4096))]
+    for t in range(20):
+        model.drive(t)
+        model.sample(t, Master(ar=burst(beats=3) if t == 0 else None, rready=int(t >= 6)))
+    assert [t for t, c, _ in model.traffic if c == Channel.R] == [6, 9, 12]
+
+
+@pytest.mark.parametrize("interval", [1, 2, 5])
+def test_write_beats_are_taken_at_intervals(interval):
+    """WREADY is low for `interval` − 1 cycles after each beat; the response follows the last."""
+    model = AxiMemoryModel(BYTES, Options(latency=3, beat_interval=interval, log_traffic=True))
+    model.regions = [(BASE, bytearray(4096))]
+    ready = []
+    for t in range(30):
+        model.drive(t)
+        ready.append(model.wready)
+        sent = sum(c == Channel.W for _, c, _ in model.traffic)
+        beat = Beat(sent, 0xFF, int(sent == 2)) if t >= 4 and sent < 3 else None
+        model.sample(t, Master(aw=burst(beats=3) if t == 4 else None, w=beat, bready=1))
+        assert model.idle == (t < 4 or t >= 4 + 2 * interval + max(3, interval))
+    beats = [4 + k * interval for k in range(3)]
+    assert [t for t, c, _ in model.traffic if c == Channel.W] == beats
+    assert [t for t, r in enumerate(ready) if not r] == [
+        t for beat in beats for t in range(beat + 1, beat + interval)
+    ]
+    assert [t for t, c, _ in model.traffic if c == Channel.B] == [beats[-1] + 3]
+
+
 def test_strobes_select_bytes():
     beat = Beat(0x8877665544332211, 0b10100101, 1)
     model, _ = run(Options(), {0: Master(aw=burst(BASE + 8), w=beat)}, 2)

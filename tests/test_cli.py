@@ -101,12 +101,33 @@ def test_every_test_image_on_the_golden_machine(weft):
     assert values["correct"] / 360 >= 0.985
     assert abs(values["correct"] - values["float_correct"]) / 360 <= 0.005
     assert (values["rows"], values["cols"], values["bus_bytes"]) == (16, 16, 16)
-    assert values["cycles"] is None
+    assert values["cycles"] is values["as_predicted"] is None
+
+
+def test_backends_agree_under_a_slow_memory(compiled, good, tmp_path):
+    """The bytes of golden machine, model and RTL, and the cycles of the latter two."""
+    rng = np.random.default_rng(1)
+    np.save(tmp_path / "x.npy", rng.integers(-128, 128, (2, 32, 32, 1), np.int8))
+    memory = ("--latency", 20, "--beat-interval", 3)
+    outputs, values = [], []
+    for backend in ("golden", "model", "verilator"):
+        y = tmp_path / f"{backend}.npy"
+        run = ("run", compiled, "-b", backend, "-i", tmp_path / "x.npy", "-o", y, *memory)
+        values.append(json.loads(good(*run, "--json")))
+        outputs.append(np.load(y))
+        assert (values[-1]["latency"], values[-1]["beat_interval"]) == (20, 3)
+    golden, model, rtl = values
+    assert [v["as_predicted"] for v in values] == [None, True, True]
+    assert golden["cycles"] is None
+    assert rtl["cycles"] == model["cycles"] == golden["predicted_cycles"] > 0
+    assert all(np.array_equal(outputs[0], other) for other in outputs[1:])
+    assert "memory latency 20, a beat every 3 cycles" in " ".join(good(*run).split())
 
 
 def test_model_backend_counts_cycles(good):
     values = json.loads(good("run", "lenet", "-b", "model", "-c", "small", "--images", 2, "--json"))
     assert values["cycles"] == values["predicted_cycles"] == 2 * values["cycles_per_image"] > 0
+    assert (values["mismatches"], values["as_predicted"]) == (0, True)
     assert values["utilization"] == pytest.approx(
         values["macs"] / (values["cycles_per_image"] * 64)
     )

@@ -150,8 +150,11 @@ def test_refuses_another_machine(small):
             device(small, verilog=text).run(copy_job(small, 1))
 
 
-@pytest.mark.parametrize(("preset", "stalls"), [("small", 0), ("small", 1), ("default", 2)])
-def test_all_devices_agree_cycle_by_cycle(preset, stalls):
+@pytest.mark.parametrize(
+    ("preset", "stalls", "interval"),
+    [("small", 0, 1), ("small", 1, 1), ("default", 2, 1), ("small", 0, 4), ("small", 3, 2)],
+)
+def test_all_devices_agree_cycle_by_cycle(preset, stalls, interval):
     """Same handshakes in the same cycles, same memory, with and without random stalls.
 
     C++ model in Verilator, Python model in Icarus, Python model in Verilator.
@@ -163,6 +166,7 @@ def test_all_devices_agree_cycle_by_cycle(preset, stalls):
         device = device_class(
             config,
             latency=7,
+            beat_interval=interval,
             stalls=stalls,
             memory=Options(log_traffic=True),
             verilog=copy_engine(config),
@@ -172,6 +176,9 @@ def test_all_devices_agree_cycle_by_cycle(preset, stalls):
         device.close()
     fast, fast_traffic = seen[0]
     assert fast.segments[2] == job.segments[0]
+    for channel in (Channel.R, Channel.W):
+        cycles = fast_traffic[fast_traffic[:, 1] == channel, 0].astype(int)
+        assert np.diff(cycles).min() == interval
     assert len(fast_traffic) == 25 + 200 + 25 + 200 + 25
     for slow, slow_traffic in seen[1:]:
         assert fast.segments == slow.segments

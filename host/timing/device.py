@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ...hdl.registers import Error
+from ..device import check_memory
 from ..golden import GoldenDevice
 from .machine import predict
 
@@ -41,6 +42,7 @@ class ModelDevice:
         trace: Path | None = None,
     ):
         del trace
+        check_memory(latency, beat_interval)
         self.config = config
         self._golden = GoldenDevice(config)
         self._memory = {"latency": latency, "beat_interval": beat_interval}
