@@ -149,6 +149,7 @@ class _Planner:
         self._tile_costs: dict[tuple[str, int, int], tuple[int, int, int, int]] = {}
         self._block_counts: dict[str, Counter[tuple[int, int]]] = {}
         self._ideals: dict[str, int] = {}
+        self._slacks: dict[str, int] = {}
         self._tilings: dict[tuple[str, int, int], list[Tile]] = {}
         self._cuts: dict[tuple, OpPlan | None] = {}
 
@@ -177,7 +178,19 @@ class _Planner:
 
     def size(self, tensor: Tensor) -> int:
         """Bytes of a tensor kept in ACT."""
-        return tensor.height * self._pitch(tensor, tensor.width) + self._config.rows
+        return tensor.height * self._pitch(tensor, tensor.width) + self._slack(tensor.name)
+
+    def _slack(self, name: str) -> int:
+        """Bytes behind a tensor that windows may read besides, where reductions are rounded up."""
+        if name not in self._slacks:
+            rounded = any(
+                part.inner_count % self._config.rows
+                for node in readers(name, self._graph)
+                if node.weight[0, :, :, 0].size > 1
+                for part in blocks(node, self._config)
+            )
+            self._slacks[name] = self._config.rows if rounded else 0
+        return self._slacks[name]
 
     def _pitch(self, tensor: Tensor, width: int) -> int:
         nodes = readers(tensor.name, self._graph)
@@ -253,7 +266,7 @@ class _Planner:
 
     def _extent(self, view: View) -> tuple[int, int]:
         start, end = view.span(*view.box.rows)
-        return start, end + self._config.rows
+        return start, end + self._slack(view.tensor.name)
 
     def _members(self, root: str) -> list[tuple[str, int]]:
         """The tensors that live in `root`, itself among them, and their first channels."""
@@ -381,7 +394,7 @@ class _Planner:
                 "target": (op.output, [part.target for part in parts]),
             }
             sizes = {
-                role: max(box.width * box.depth for box in boxes) + config.rows + bus
+                role: max(box.width * box.depth for box in boxes)
                 for role, (name, boxes) in roles.items()
                 if name in result.homes
             }
@@ -430,38 +443,44 @@ class _Planner:
         config, graph = self._config, self._graph
         depth = cut.depth
         out = graph.tensors[op.output]
-        count = 1 if len(cuts) == 1 else 2
         turns = 1 if len(cuts) * -(-out.channels // depth) == 1 else 2
         sizes: dict[str, int] = {}
-        slack = config.rows + config.bus_bytes
         if op.input in result.homes:
-            source = graph.tensors[op.input]
-            sizes["source"] = (
-                max(t.source.height * self.window_pitch(op, t.source.width) for t in cuts) + slack
-            )
-            assert source.channels >= 1
+            windows = [t.source.height * self.window_pitch(op, t.source.width) for t in cuts]
+            sizes["source"] = max(windows) + self._slack(op.input)
         for name, role in ((op.residual, "residual"), (op.output, "target")):
             if name is not None and name in result.homes:
                 boxes = [t.conv if role == "residual" else t.out for t in cuts]
                 area = max(b.height * b.width for b in boxes)
                 if result.homes[name].channel_pitch > 1:
                     area = transposed_pitch(area, config)
-                sizes[role] = area * min(depth, out.channels) + slack
+                sizes[role] = area * min(depth, out.channels)
         if op.staged:
             stage = max(t.stage.height * t.stage.width for t in cuts)
-            sizes["stage"] = stage * stage_depth(cuts, config) + config.rows
-        counts = {"source": count, "residual": turns, "target": turns, "stage": 1}
+            sizes["stage"] = stage * stage_depth(cuts, config)
         lanes = config.act_lanes
         sizes = {role: -(-size // lanes) * lanes for role, size in sizes.items()}
-        areas = [sizes[role] * counts[role] for role in sizes]
-        places = place(taken, areas, config, fresh=True)
+        counts = {"source": 1 if len(cuts) == 1 else 2, "residual": turns, "target": turns}
+        places = None
+        for once in (False, True):  # one buffer for all tiles is filled while nothing happens
+            if once:
+                if "source" not in sizes or len(cuts) == 1:
+                    break
+                counts["source"] = 1
+                cut = replace(cut, cost=cut.cost + self._loads(op, cuts))
+            areas = [sizes[role] * counts.get(role, 1) for role in sizes]
+            places = place(taken, areas, config, fresh=True)
+            if places is not None:
+                break
         if places is None:
+            counts["source"] = 1 if len(cuts) == 1 else 2
+            areas = [sizes[role] * counts.get(role, 1) for role in sizes]
             cut = replace(cut, cost=int(cut.cost * _SHARED))
             places = place(taken, areas, config, fresh=False)
         if places is None:
             return None
         buffers = {
-            role: Buffers(base, sizes[role], counts[role])
+            role: Buffers(base, sizes[role], counts.get(role, 1))
             for role, base in zip(sizes, places, strict=True)
         }
         return replace(
@@ -489,9 +508,7 @@ class _Planner:
         out = graph.tensors[op.output]
         loads = stores = vector = array = startup = 0
         if op.input in homes:
-            for tile in cuts:
-                row = dram_pitch(tile.source.width * graph.tensors[op.input].channels, config)
-                loads += tile.source.height * row // bus
+            loads = self._loads(op, cuts)
         if op.pool is not None and (op.conv is None or op.staged):
             lanes = -(-out.channels // config.vector_lanes)
             taps = op.pool.kernel[0] * op.pool.kernel[1]
@@ -513,6 +530,13 @@ class _Planner:
         steady = max(array, loads, stores, vector)
         groups = -(-out.channels // depth)
         return steady + startup + len(cuts) * groups * _PER_TILE + _TAIL
+
+    def _loads(self, op: Op, cuts: list[Tile]) -> int:
+        """Bus beats of the input windows."""
+        channels = self._graph.tensors[op.input].channels
+        return sum(
+            t.source.height * -(-t.source.width * channels // self._config.bus_bytes) for t in cuts
+        )
 
     def _tile_cost(self, op: Op, height: int, width: int) -> tuple[int, int, int, int]:
         """Cycles of array and vector unit for a tile of convolution outputs; the weight rows that
