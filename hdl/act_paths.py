@@ -207,15 +207,15 @@ class ActWritePath(wiring.Component):
         far = Signal(len(word), reset_less=True)
         carries = Signal(all_lanes, reset_less=True)
         enabled = Signal(all_lanes)
-        lanes = Signal(8 * all_lanes)
+        window = Signal(8 * all_lanes)
         mask = Signal(all_lanes)
-        m.d.comb += [lanes.eq(port.data.as_value()), mask.eq(Mux(port.en, port.mask, 0))]
+        m.d.comb += [window.eq(port.data.as_value()), mask.eq(Mux(port.en, port.mask, 0))]
         m.d.sync += [
             near.eq(word),
             far.eq(word + 1),
             carries.eq(below(shift, all_lanes)),
             enabled.eq(rotate(m, mask, shift, 1)),
-            self.lanes.eq(rotate(m, lanes, shift, 8)),
+            self.lanes.eq(rotate(m, window, shift, 8)),
         ]
         in_near, in_far = enabled & ~carries, enabled & carries
         for bank in range(config.act_banks):

@@ -6,6 +6,7 @@ program (``host/check.py``) leaves the same bytes here and in hardware.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from ..hdl.isa import (
     Memory,
     Opcode,
     Reduce,
+    Segment,
     Unit,
     channel_step,
 )
@@ -35,6 +37,25 @@ __all__ = ["GoldenDevice", "GoldenMachine", "classify", "parameters"]
 
 #: Longest reduction whose INT8 products sum exactly in float32 (2^24 / 2^14).
 _EXACT_FLOAT32 = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class Written:
+    """What one instruction left behind in the memory that it writes.
+
+    Parameters
+    ----------
+    space
+        "ACT", "WGT", "PAR", "TBL" or "ACC", or the name of a segment.
+    addresses : int64 [n]
+        Bytes, each once; in ACC entry · cols + column.
+    values : [n]
+        Their contents after the instruction: bytes, or the INT32 of ACC.
+    """
+
+    space: str
+    addresses: np.ndarray
+    values: np.ndarray
 
 
 class GoldenMachine:
@@ -56,6 +77,8 @@ class GoldenMachine:
     par : uint8 [par_entries, 16]
     tbl : int8 [tables, 256]
     acc : int32 [acc_depth, cols]
+    written : list of Written, or None
+        If a list, is told what each instruction writes, in program order.
     """
 
     def __init__(self, config: Config):
@@ -65,6 +88,7 @@ class GoldenMachine:
         self.par = np.zeros((config.par_entries, PARAMETER_BYTES), np.uint8)
         self.tbl = np.zeros((config.tables, TABLE_BYTES), np.int8)
         self.acc = np.zeros((config.acc_depth, config.cols), np.int32)
+        self.written: list[Written] | None = None
         self._segments: list[np.ndarray] = []
 
     def peek(self, address: int, length: int, memory: Memory = Memory.ACT) -> bytes:
@@ -138,6 +162,12 @@ class GoldenMachine:
         }
         return arrays[Memory(memory)].reshape(-1).view(np.uint8)
 
+    def _log(self, space: str, flat: np.ndarray, at: np.ndarray, *, once: bool) -> None:
+        """Elements `at` of `flat` were written; `once` says that none of them occurs twice."""
+        if self.written is not None:
+            at = at.reshape(-1) if once else np.unique(at)
+            self.written.append(Written(space, at, flat[at]))
+
     # -- transfers -----------------------------------------------------------------------------
 
     def _rows(self, i: Instruction, memory: int) -> tuple[np.ndarray, np.ndarray]:
@@ -152,7 +182,10 @@ class GoldenMachine:
         local, remote = self._rows(i, i.memory)
         byte = np.arange(i.length)
         flat = self._flat(i.memory)
-        flat[(local + byte) % flat.size] = self._segments[i.segment][remote + byte]
+        at = (local + byte) % flat.size
+        flat[at] = self._segments[i.segment][remote + byte]
+        once = _apart(i.rows, i.local_pitch, i.length) <= flat.size
+        self._log(Memory(i.memory).name, flat, at, once=once)
 
     def _store(self, i: Instruction) -> None:
         local, remote = self._rows(i, Memory.ACT)
@@ -160,7 +193,10 @@ class GoldenMachine:
             self._segments[i.segment] = self._segments[i.segment].copy()
         byte = np.arange(i.length)
         flat = self._flat(Memory.ACT)
-        self._segments[i.segment][remote + byte] = flat[(local + byte) % flat.size]
+        segment, at = self._segments[i.segment], remote + byte
+        segment[at] = flat[(local + byte) % flat.size]
+        once = _apart(i.rows, i.dram_pitch, i.length) <= segment.size
+        self._log(Segment(i.segment).name, segment, at, once=once)
 
     # -- matrix multiplication -----------------------------------------------------------------
 
@@ -187,6 +223,9 @@ class GoldenMachine:
                     self.acc[entry] = psum.astype(np.int32)
                 else:
                     np.add.at(self.acc, entry, psum.astype(np.int32))
+        touched = np.arange(min(i.blocks * vectors.shape[0], depth)) + i.acc
+        at = touched[:, None] % depth * config.cols + np.arange(config.cols)
+        self._log("ACC", self.acc.reshape(-1), at, once=True)
 
     def _gather(self, i: Instruction) -> np.ndarray:
         """The activations as int8 [oy·ox, K], fill where outside the input."""
@@ -265,6 +304,12 @@ class GoldenMachine:
         for first in range(0, i.channels, size):
             group = slice(first, first + size)
             self.act[at[..., group]] = out[..., group]
+        self._log("ACT", self._flat(Memory.ACT), at, once=disjoint)
+
+
+def _apart(count: int, pitch: int, length: int) -> float:
+    """Bytes from the first to the last of so many rows, if no two of them overlap."""
+    return (count - 1) * pitch + length if count == 1 or pitch >= length else np.inf
 
 
 def _reduce(i: Instruction, source) -> np.ndarray:

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstring>
 #include <deque>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,7 @@ struct Options {
     uint64_t latency;          // cycles from address to first beat; 0 counts as 1
     uint64_t beat_interval;    // cycles from a beat's handshake to the next; 0 counts as 1
     uint64_t stall_seed;       // 0: no stalls
+    uint64_t stall_channels;   // mask of the channels that stall
     uint64_t read_fault;       // number of the read beat that fails, since the origin
     uint64_t read_response;    // with this response
     uint64_t write_fault;      // number of the write burst that fails
@@ -85,7 +87,8 @@ public:
     int64_t written = -1;  // when the latest write beat with strobes was first offered
     uint8_t rdata[BYTES] = {};
 
-    Options options{1, 1, 0, NEVER, 0, NEVER, 0, NEVER, 0, NEVER, 0};
+    std::function<void(uint64_t, const Beat<BYTES>&)> on_write;  // told each beat that is written
+    Options options{1, 1, 0, NEVER, NEVER, 0, NEVER, 0, NEVER, 0, NEVER, 0};
     std::vector<Event> traffic;
     std::string violation;  // first breach of the protocol by the master
     std::string escape;     // first burst outside the windows
@@ -102,6 +105,9 @@ public:
         m_windows.clear();
         escape.clear();
     }
+
+    // Where the first region begins.
+    uint64_t base() const { return m_regions.empty() ? 0 : m_regions.front().base; }
 
     // Forget everything under way; the master must be reset as well.
     void clear() {
@@ -130,7 +136,7 @@ public:
     }
 
     void drive(uint64_t t) {
-        unsigned stalled = options.stall_seed ? stalls(t - m_origin) : 0;
+        unsigned stalled = options.stall_seed ? stalls(t - m_origin) & options.stall_channels : 0;
         arready = !(stalled >> AR & 1) && !withheld(AR, t, false);
         awready = !(stalled >> AW & 1) && !withheld(AW, t, false);
         wready = !(stalled >> W & 1) && t >= m_next_write && !withheld(W, t, false);
@@ -288,6 +294,7 @@ private:
             for (unsigned i = 0; i < BYTES; ++i) {
                 if (beat.strobe >> i & 1) to[i] = beat.data[i];
             }
+            if (on_write) on_write(burst.addr, beat);
         } else {
             burst.resp = DECERR;
         }

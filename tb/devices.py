@@ -19,9 +19,11 @@ from typing import Any
 import numpy as np
 
 from ..hdl.config import Config
+from ..hdl.isa import Unit
 from ..hdl.registers import REGISTERS
 from ..host.device import DeviceError, Job, Result, check_memory
 from . import cache, device_bench, fast, runner, tools
+from .lockstep import Trace
 from .memory_model import Options
 from .session import (
     BUSY,
@@ -116,6 +118,8 @@ class VerilatorDevice(_Simulated):
         Non-zero: seed of random values that registers hold before reset (memories hold zero).
     verilog
         Text to run instead of the exported machine.
+    lockstep
+        Take down what every instruction writes.
     progress
         Told when a build starts and ends.
 
@@ -130,6 +134,7 @@ class VerilatorDevice(_Simulated):
         config: Config,
         *,
         random_state: int = 0,
+        lockstep: bool = False,
         progress: Callable[[str], None] | None = None,
         **options: Any,
     ):
@@ -141,6 +146,9 @@ class VerilatorDevice(_Simulated):
         self._machine = fast.FastMachine(
             library, self.memory, trace=self._trace, random_state=random_state
         )
+        if lockstep:
+            self._machine.lockstep(config)
+        self._bases: dict[str, int] = {}
         self._broken = False
         check_identity(config, self._read(*IDENTITY))
 
@@ -159,6 +167,7 @@ class VerilatorDevice(_Simulated):
             machine.reset()
         self._broken = True
         machine.map(*session.regions)
+        self._bases = session.bases
         control = REGISTERS["CONTROL"].address
         machine.write(control, SOFT_RESET)
         begin = machine.cycle
@@ -179,6 +188,13 @@ class VerilatorDevice(_Simulated):
         session.values = self._read(*STATE, *COUNTERS)
         self._broken = False
         return session.result(retired)
+
+    @property
+    def writes(self) -> Trace:
+        """What the instructions of the last job wrote; valid until the next."""
+        machine = self._machine
+        digests = {unit: machine.digests(unit) for unit in Unit}
+        return Trace(digests, machine.writes(), self._bases)
 
     def _read(self, *names: str) -> dict[str, int]:
         return {name: self._machine.read(REGISTERS[name].address) for name in names}

@@ -14,15 +14,21 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..host.device import DeviceError
 from . import cache, tools
+from .lockstep import RECORD
 from .memory_model import NEVER, Options
 from .runner import BuildFailed, tail
 
-SOURCES = ("fast_main.cpp", "axi_memory.h")
+if TYPE_CHECKING:
+    from ..hdl.config import Config
+    from ..hdl.isa import Unit
+
+SOURCES = ("fast_main.cpp", "axi_memory.h", "lockstep.h", "lockstep.vlt")
 TOP = "weft"
 LIBRARY = "libweft.so"
 
@@ -80,8 +86,8 @@ class _Event(ctypes.Structure):
 
 
 _OPTION_NAMES = (
-    *("latency", "beat_interval", "stall_seed", "read_fault", "read_response", "write_fault"),
-    *("write_response", "stop", "after", "pause", "log_traffic"),
+    *("latency", "beat_interval", "stall_seed", "stall_channels", "read_fault", "read_response"),
+    *("write_fault", "write_response", "stop", "after", "pause", "log_traffic"),
 )
 
 
@@ -142,7 +148,7 @@ def build(
         command = [
             *(str(tool.executable), *flags, "--prefix", "Vmodel", "--top-module", TOP),
             *("--Mdir", str(directory / "obj"), "-o", str(directory / LIBRARY)),
-            *(str(directory / SOURCES[0]), str(directory / f"{TOP}.v")),
+            *(str(directory / name) for name in ("fast_main.cpp", "lockstep.vlt", f"{TOP}.v")),
         ]
         log = directory / "build.log"
         with log.open("w") as file:
@@ -340,6 +346,33 @@ class FastMachine:
         """(cycle since START, channel, value) of each handshake, if the options asked for it."""
         return self._events(self._lib.weft_traffic)
 
+    def lockstep(self, config: Config) -> None:
+        """From the next START on, take down what every instruction writes.
+
+        Raises
+        ------
+        DeviceError
+            The Verilog is not one of our machines, whose memories are found by name.
+        """
+        sizes = (ctypes.c_uint64 * 3)(config.wgt_bytes, config.par_bytes, config.tbl_bytes)
+        if not self._lib.weft_lockstep(self._machine, sizes):
+            raise DeviceError("this Verilog lacks the signals that lockstep needs")
+
+    def digests(self, unit: Unit) -> np.ndarray:
+        """The digest of each instruction of `unit`, uint64; of those that wrote, and before."""
+        first = ctypes.POINTER(ctypes.c_uint64)()
+        count = self._lib.weft_digests(self._machine, unit, ctypes.byref(first))
+        return np.ctypeslib.as_array(first, (count,)).copy() if count else np.zeros(0, np.uint64)
+
+    def writes(self) -> np.ndarray:
+        """Every write, as RECORD of lockstep.py; valid until the next START."""
+        first = ctypes.c_void_p()
+        count = self._lib.weft_writes(self._machine, ctypes.byref(first))
+        if not first.value or not count:
+            return np.zeros(0, RECORD)
+        flat = (ctypes.c_uint8 * (count * RECORD.itemsize)).from_address(first.value)
+        return np.frombuffer(flat, RECORD)
+
     def _events(self, function: Callable[..., int]) -> np.ndarray:
         first = ctypes.POINTER(_Event)()
         count = function(self._machine, ctypes.byref(first))
@@ -389,6 +422,9 @@ def _load(library: Path) -> ctypes.CDLL:
         "weft_answered": (ctypes.c_int, machine),
         "weft_violation": (ctypes.c_char_p, machine),
         "weft_retired": (u64, machine, events),
+        "weft_lockstep": (ctypes.c_int, machine, ctypes.POINTER(u64)),
+        "weft_digests": (u64, machine, ctypes.c_uint, ctypes.POINTER(ctypes.POINTER(u64))),
+        "weft_writes": (u64, machine, ctypes.POINTER(ctypes.c_void_p)),
         "weft_traffic": (u64, machine, events),
     }
     for name, (result, *arguments) in signatures.items():

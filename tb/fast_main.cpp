@@ -4,6 +4,7 @@
 
 #include "Vmodel.h"
 #include "axi_memory.h"
+#include "lockstep.h"
 #include "verilated.h"
 #if VM_TRACE
 #include "verilated_fst_c.h"
@@ -68,6 +69,7 @@ public:
     }
 
     weft::AxiMemory<BYTES> memory;
+    weft::Lockstep lockstep;
     std::vector<weft::Event> retired;  // cycle, unit
     uint64_t cycle = 0, origin = 0;
     std::vector<Element> state;  // where the library was built for it
@@ -77,6 +79,14 @@ public:
         m_flip_after = at;
         m_flipped = element.data + word * element.stride + bit / 8;
         m_flip = uint8_t(1u << (bit % 8));
+    }
+
+    bool follow(const uint64_t* sizes) {
+        if (!lockstep.open(m_context, sizes)) return false;
+        memory.on_write = [this](uint64_t address, const weft::Beat<BYTES>& beat) {
+            lockstep.store(address, beat);
+        };
+        return true;
     }
 
     bool trace(const char* path) {
@@ -123,6 +133,7 @@ public:
                 retired.clear();
                 memory.origin(origin);
                 m_flip_at = m_flipped ? origin + m_flip_after : weft::NEVER;
+                lockstep.clear(memory.base());
             }
             finish();
             if (aw) pins.s_axil_awvalid = 0;
@@ -235,6 +246,7 @@ private:
         Vmodel& pins = *m_model;
         if (MEMORY) {
             sample();
+            if (lockstep.on) lockstep.sample(pins.retire);
             if (unsigned units = pins.retire) {
                 m_active = cycle;
                 for (unsigned unit = 0; units; ++unit, units >>= 1) {
@@ -287,6 +299,18 @@ WEFT_API void* weft_create(int random_seed) { return new Machine(random_seed); }
 WEFT_API void weft_destroy(Machine* m) { delete m; }
 
 WEFT_API int weft_trace(Machine* m, const char* path) { return m->trace(path); }
+
+WEFT_API int weft_lockstep(Machine* m, const uint64_t* sizes) { return m->follow(sizes); }
+
+WEFT_API uint64_t weft_digests(Machine* m, unsigned unit, const uint64_t** out) {
+    *out = m->lockstep.digests[unit].data();
+    return m->lockstep.digests[unit].size();
+}
+
+WEFT_API uint64_t weft_writes(Machine* m, const weft::Written** out) {
+    *out = m->lockstep.log.data();
+    return m->lockstep.log.size();
+}
 
 WEFT_API void weft_flush(Machine* m) { m->flush(); }
 

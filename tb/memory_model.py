@@ -28,6 +28,12 @@ class Channel(enum.IntEnum):
     B = 4
 
 
+#: Masks of channels that stall.
+READ_STALLS = 1 << Channel.AR | 1 << Channel.R
+WRITE_STALLS = 1 << Channel.AW | 1 << Channel.W | 1 << Channel.B
+ALL_STALLS = READ_STALLS | WRITE_STALLS
+
+
 @dataclass(frozen=True)
 class Options:
     """How the memory behaves.
@@ -42,6 +48,8 @@ class Options:
         between; 0 counts as 1.
     stall_seed
         Non-zero: every channel stalls at random, reproducibly.
+    stall_channels
+        Mask of the channels that do; their stalls do not depend on the others'.
     read_fault, read_response
         The number of the read beat since START that is answered with that response instead.
     write_fault, write_response
@@ -56,6 +64,7 @@ class Options:
     latency: int = 50
     beat_interval: int = 1
     stall_seed: int = 0
+    stall_channels: int = ALL_STALLS
     read_fault: int = NEVER
     read_response: int = Response.SLVERR
     write_fault: int = NEVER
@@ -173,6 +182,7 @@ class AxiMemoryModel:
         """Decide the outputs of cycle t."""
         options = self.options
         stalled = self._stalls(t - self._origin) if options.stall_seed else 0
+        stalled &= options.stall_channels
         self.arready = int(not (stalled >> Channel.AR & 1 or self._withheld(Channel.AR, t)))
         self.awready = int(not (stalled >> Channel.AW & 1 or self._withheld(Channel.AW, t)))
         self.wready = int(

@@ -33,12 +33,16 @@ _INTERRUPTS_BELIEVED = 3
 
 @dataclass
 class Session:
-    """A job made ready: memory contents by address, and the registers to write before START."""
+    """A job made ready: memory contents by address, and the registers to write before START.
+
+    `bases` says where each segment begins, counted from the first of the regions.
+    """
 
     job: Job
     regions: list[tuple[int, bytearray]]
     setup: list[tuple[str, int]]
     windows: list[bytearray]
+    bases: dict[str, int]
     values: dict[str, int] = field(default_factory=dict)
 
     def result(self, retired: np.ndarray) -> Result:
@@ -80,12 +84,14 @@ def prepare(config: Config, job: Job, *, watchdog: int = 0) -> Session:
     The upper half of the address space is used, so that high address words matter; between the
     windows lies a page that does not exist.
     """
-    address = 1 << (config.addr_bits - 1)
+    first = address = 1 << (config.addr_bits - 1)
     regions: list[tuple[int, bytearray]] = []
     setup: list[tuple[str, int]] = []
     contents = [bytearray(part) for part in (job.code, *job.segments)]
     names = ["PROGRAM", *(segment.name for segment in Segment)]
+    bases: dict[str, int] = {}
     for name, part in zip(names, contents, strict=True):
+        bases[name] = address - first
         size = len(part)
         part.extend(bytes(-size % PAGE))
         setup += [
@@ -101,7 +107,7 @@ def prepare(config: Config, job: Job, *, watchdog: int = 0) -> Session:
             f"the program and its windows do not fit half of {config.addr_bits} address bits"
         )
     setup += [("WATCHDOG", watchdog), ("IRQ_STATUS", INTERRUPTS), ("IRQ_ENABLE", INTERRUPTS)]
-    return Session(job, regions, setup, contents[1:])
+    return Session(job, regions, setup, contents[1:], bases)
 
 
 class Steppable(Protocol):

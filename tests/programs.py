@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from weft.host.regions import RegionError, accesses
 from weft.host.schedule import Access, Step, synchronise
 from weft.host.timing.machine import predict
 from weft.tb.devices import VerilatorDevice
+from weft.tb.lockstep import first_difference
 
 _SPACE = {"ACT": "act", "WGT": "wgt", "PAR": "par", "TBL": "tbl"}
 
@@ -42,11 +44,13 @@ class Bench:
 
     def _open(self) -> None:
         self._golden = GoldenDevice(self._config)
-        self._device = VerilatorDevice(self._config, latency=self._latency)
+        self._golden.machine.written = []
+        self._device = VerilatorDevice(self._config, latency=self._latency, lockstep=True)
 
     def differences(self, seed: int) -> list[str]:
         """What differs between the three for one program; each text shows the program."""
         program = self._generator.program(seed)
+        written = self._golden.machine.written = []
         expected, got = self._golden.run(program.job), self._device.run(program.job)
         prediction = predict(self._config, program.job.code, latency=self._latency)
         retired = got.retired[np.lexsort((got.retired[:, 1], got.retired[:, 0]))]
@@ -57,13 +61,15 @@ class Bench:
             "counters": (got.counters, prediction.counters),
         }
         wrong = [name for name, (a, b) in pairs.items() if a != b]
-        if not wrong:
+        first = first_difference(
+            program.job.code, written, self._device.writes, got.retired, prediction.retired
+        )
+        if not wrong and first is None:
             return []
         self.close()
         self._open()  # memories that went apart would only repeat the difference
-        head = (
-            f"{', '.join(wrong)} differ: seed {seed}, {self._config.name}, latency {self._latency}"
-        )
+        head = f"seed {seed}, {self._config.name}, latency {self._latency}: "
+        head += f"{', '.join(wrong) or 'writes'} differ; {first}"
         return [head + "\n" + "\n".join(f"{i:3} {x}" for i, x in enumerate(program.instructions))]
 
     def close(self) -> None:
@@ -89,6 +95,15 @@ class Generator:
             )[0]
             steps.append(self._legal(opcode))
         steps += [self._legal(Opcode.STORE) for _ in range(rng.randint(1, 2))]
+        return self._finish(seed, steps)
+
+    def assemble(self, seed: int, steps: Iterable[tuple[Opcode, dict[str, int]]]) -> RandomProgram:
+        """A program of given opcodes and fields, with semaphores, on random memory."""
+        self._rng = random.Random(f"{self._config.fingerprint}:{seed}")
+        return self._finish(seed, [self._step(opcode, fields) for opcode, fields in steps])
+
+    def _finish(self, seed: int, steps: list[Step]) -> RandomProgram:
+        rng = self._rng
         instructions = synchronise(
             steps,
             self._config.queue_depth,

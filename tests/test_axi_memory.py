@@ -10,6 +10,8 @@ from dataclasses import replace
 import pytest
 from weft.hdl.axi import Response
 from weft.tb.memory_model import (
+    READ_STALLS,
+    WRITE_STALLS,
     Address,
     AxiMemoryModel,
     Beat,
@@ -200,6 +202,17 @@ def test_stalls_touch_every_channel_at_every_rate():
             nearest = min((0, 0.25, 0.625, 0.94), key=lambda rate: abs(rate - share))
             shares.add((channel, nearest))
     assert len(shares) == 4 * len(Channel)
+
+
+@pytest.mark.parametrize("channels", [*(1 << channel for channel in Channel), READ_STALLS])
+def test_only_the_chosen_channels_stall(channels):
+    """A read and a write in every cycle: reads come late where AR or R stalls, and so on."""
+    stimulus = {t: Master(ar=burst(), aw=burst(), w=Beat(0, 1, 1)) for t in range(200)}
+    free = run(Options(), stimulus, 200)[1]
+    seen = run(Options(stall_seed=1, stall_channels=channels), stimulus, 200)[1]
+    for write, mask in ((False, READ_STALLS), (True, WRITE_STALLS)):
+        late = [e for e in seen if (e[1] < 0) == write] != [e for e in free if (e[1] < 0) == write]
+        assert late == bool(channels & mask)
 
 
 def test_hash_is_the_published_one():

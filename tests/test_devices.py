@@ -13,7 +13,13 @@ from weft.hdl.registers import REGISTERS, Error
 from weft.host.device import DeviceError, Job
 from weft.tb.devices import IcarusDevice, VerilatorDevice
 from weft.tb.fast import without_initial_values
-from weft.tb.memory_model import Channel, Options
+from weft.tb.memory_model import (
+    ALL_STALLS,
+    READ_STALLS,
+    WRITE_STALLS,
+    Channel,
+    Options,
+)
 from weft.tb.session import (
     BUSY,
     COUNTERS,
@@ -151,10 +157,17 @@ def test_refuses_another_machine(small):
 
 
 @pytest.mark.parametrize(
-    ("preset", "stalls", "interval"),
-    [("small", 0, 1), ("small", 1, 1), ("default", 2, 1), ("small", 0, 4), ("small", 3, 2)],
+    ("preset", "stalls", "channels", "interval"),
+    [
+        ("small", 0, ALL_STALLS, 1),
+        ("small", 1, ALL_STALLS, 1),
+        ("default", 2, ALL_STALLS, 1),
+        ("small", 0, ALL_STALLS, 4),
+        ("small", 3, READ_STALLS, 2),
+        ("small", 3, WRITE_STALLS, 1),
+    ],
 )
-def test_all_devices_agree_cycle_by_cycle(preset, stalls, interval):
+def test_all_devices_agree_cycle_by_cycle(preset, stalls, channels, interval):
     """Same handshakes in the same cycles, same memory, with and without random stalls.
 
     C++ model in Verilator, Python model in Icarus, Python model in Verilator.
@@ -168,7 +181,7 @@ def test_all_devices_agree_cycle_by_cycle(preset, stalls, interval):
             latency=7,
             beat_interval=interval,
             stalls=stalls,
-            memory=Options(log_traffic=True),
+            memory=Options(log_traffic=True, stall_channels=channels),
             verilog=copy_engine(config),
         )
         result = device.run(job).require()
