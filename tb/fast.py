@@ -354,7 +354,8 @@ class FastMachine:
         DeviceError
             The Verilog is not one of our machines, whose memories are found by name.
         """
-        sizes = (ctypes.c_uint64 * 3)(config.wgt_bytes, config.par_bytes, config.tbl_bytes)
+        bytes_ = config.act_bytes, config.wgt_bytes, config.par_bytes, config.tbl_bytes
+        sizes = (ctypes.c_uint64 * len(bytes_))(*bytes_)
         if not self._lib.weft_lockstep(self._machine, sizes):
             raise DeviceError("this Verilog lacks the signals that lockstep needs")
 

@@ -34,6 +34,14 @@ public:
         return true;
     }
     unsigned bytes() const { return m_bytes; }
+    // Up to 32 bits from bit `low` on.
+    uint64_t bits(unsigned low, unsigned count) const {
+        uint64_t out = 0;
+        for (unsigned byte = low / 8; byte <= (low + count - 1) / 8; ++byte) {
+            out |= uint64_t(m_data[byte]) << (8 * byte - low / 8 * 8);
+        }
+        return out >> (low % 8) & ((uint64_t{1} << count) - 1);
+    }
     uint8_t operator[](unsigned byte) const { return m_data[byte]; }
     uint64_t value() const {
         switch (m_bytes) {
@@ -56,10 +64,10 @@ public:
     // Of each instruction: the sum of `mix` over the addresses that it wrote and what it left there.
     std::array<std::vector<uint64_t>, UNITS> digests;
 
-    // Sizes in bytes of WGT, PAR and TBL, in which addresses wrap; false if signals are missing.
+    // Sizes in bytes of ACT, WGT, PAR and TBL; false if the Verilog does not have the signals.
     bool open(const VerilatedContext& context, const uint64_t* sizes) {
-        bool found = m_load.open(context, "act.write_load");
-        found &= m_vector.open(context, "act.write_vector");
+        bool found = m_load.open(context, "act.write_load", sizes[ACT]);
+        found &= m_vector.open(context, "act.write_vector", sizes[ACT]);
         found &= m_beat_base.open(context, "load_unit", "act__base");
         found &= m_beat_data.open(context, "load_unit", "act__data");
         found &= m_beat_mask.open(context, "load_unit", "mask");
@@ -69,7 +77,7 @@ public:
         const char* names[] = {"wgt__en", "par__en", "tbl__en"};
         for (unsigned i = 0; i < 3; ++i) {
             if (!enable.open(context, "load_unit", names[i])) continue;
-            m_beats.push_back({enable, Space(WGT + i), sizes[i] - 1});
+            m_beats.push_back({enable, Space(WGT + i), sizes[WGT + i] - 1});
         }
         m_columns.clear();
         for (unsigned c = 0; total.open(context, accumulator + ".column_" + std::to_string(c), "total"); ++c) {
@@ -125,11 +133,15 @@ public:
 private:
     // A write path of ACT, which writes in the cycle after the unit did.
     struct Path {
-        Tap enabled, carries, near, far, lanes;
-        bool open(const VerilatedContext& context, const char* scope) {
-            return enabled.open(context, scope, "enabled") && carries.open(context, scope, "carries")
-                   && near.open(context, scope, "near") && far.open(context, scope, "far")
-                   && lanes.open(context, scope, "lanes");
+        Tap en, addr, lanes;  // lanes that each bank writes; a word for each lane; their bytes
+        unsigned word_bits = 0;
+        bool open(const VerilatedContext& context, const char* scope, uint64_t size) {
+            if (!en.open(context, scope, "en") || !addr.open(context, scope, "addr")
+                || !lanes.open(context, scope, "lanes")) {
+                return false;
+            }
+            for (word_bits = 0; lanes.bytes() << word_bits < size;) ++word_bits;
+            return true;
         }
     };
     // A memory that bus beats fill.
@@ -156,14 +168,14 @@ private:
     uint64_t m_base = 0, m_run = 0;
 
     void path(const Path& port, Unit unit) {
-        const uint64_t enabled = port.enabled.value();
-        if (!enabled) return;
-        const uint64_t carries = port.carries.value();
         const unsigned width = port.lanes.bytes();
-        for (unsigned i = 0; i < width; ++i) {
-            if (!(enabled >> i & 1)) continue;
-            const uint64_t word = carries >> i & 1 ? port.far.value() : port.near.value();
-            write(unit, m_before[unit], ACT, word * width + i, port.lanes[i]);
+        for (unsigned byte = 0; byte < port.en.bytes(); ++byte) {
+            for (unsigned bit = 0, mask = port.en[byte]; mask >> bit; ++bit) {
+                if (!(mask >> bit & 1)) continue;
+                const unsigned lane = (8 * byte + bit) % width;
+                const uint64_t word = port.addr.bits(lane * port.word_bits, port.word_bits);
+                write(unit, m_before[unit], ACT, word * width + lane, port.lanes[lane]);
+            }
         }
     }
 
