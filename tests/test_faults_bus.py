@@ -10,6 +10,7 @@ from weft.tb.devices import VerilatorDevice
 from weft.tb.memory_model import NEVER, Channel, Options
 from weft.tb.session import FAILED, OPEN
 
+from .campaigns import withheld as campaign
 from .faults import DRAINED, Bench, oldest, read_owners, story, windows
 
 #: Longer than anything of the story takes.
@@ -186,3 +187,20 @@ def test_a_device_goes_on_after_a_bus_that_never_answered(bench):
         assert result.segments == good.result.segments
         assert result.counters == good.result.counters
     device.close()
+
+
+def test_withheld_at_random():
+    """The first of the runs of `make verify`."""
+    fates, wrong = campaign.check(range(200))
+    assert not wrong, wrong[0]
+    assert len(fates) == 5
+    assert sum(fates.values()) == 200
+
+
+def test_the_campaign_notices_a_hang(monkeypatch):
+    """With less time than the machine needs, runs count as hangs, and the next ones go on."""
+    monkeypatch.setattr(campaign, "LIMIT", -5000)
+    fates, wrong = campaign.check(range(16))
+    assert 0 < fates["hang"] == len(wrong)
+    monkeypatch.undo()
+    assert not campaign.check(range(16))[1]
