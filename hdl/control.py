@@ -47,10 +47,10 @@ class Control(wiring.Component):
 
     The watchdog's fault comes in cycle d + WATCHDOG + 1 if no instruction completed since cycle d
     (or since START, with d = 0), with the program counter of the oldest instruction that has not
-    completed. WATCHDOG also bounds the wait for the engines: if they are not idle SETTLE + WATCHDOG
-    cycles after `kill`, a fault turns STATUS to ERROR even so, and a SOFT_RESET ends with the error
-    BUS_STUCK. `kill` stays; once the engines are idle a SOFT_RESET succeeds. STATUS has OPEN while
-    they are not.
+    completed before. WATCHDOG also bounds the wait for the engines: if they are not idle
+    SETTLE + WATCHDOG cycles after `kill`, a fault turns STATUS to ERROR even so, and a SOFT_RESET
+    ends with the error BUS_STUCK. `kill` stays; once the engines are idle a SOFT_RESET succeeds.
+    STATUS has OPEN while they are not.
 
     Parameters
     ----------

@@ -262,9 +262,13 @@ def check_addresses(traffic: np.ndarray, last: int) -> None:
     assert count[Channel.AW] <= 1
 
 
-def oldest(program: list[Instruction], retired: np.ndarray) -> int:
-    """Byte offset of the first instruction that has not completed, from the units' retire pins."""
-    done = Counter(retired[:, 1].tolist())
+def oldest(program: list[Instruction], outcome: Outcome) -> int:
+    """Byte offset of the first instruction that had not completed before the cycle of the error,
+    from the units' retire pins.
+    """
+    retired = outcome.result.retired
+    in_time = retired[:, 0] < outcome.result.counters["CYCLES"]
+    done = Counter(retired[in_time, 1].tolist())
     for index, instruction in enumerate(program):
         units = [instruction.unit]
         if instruction.opcode == Opcode.MATMUL:

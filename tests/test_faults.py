@@ -31,6 +31,7 @@ from weft.host.device import Job
 from weft.host.golden import classify
 from weft.tb.memory_model import Channel
 
+from .campaigns import broken as campaign
 from .faults import change, check_same, golden, oldest, windows
 from .gemm import encode
 
@@ -289,7 +290,7 @@ def test_semaphore_that_is_never_posted(bench, place):
         assert outcome.error == (Error.WATCHDOG, 32 * place)
         assert golden(bench, job) == outcome.error
         assert outcome.pcs[unit] == 32 * place
-        assert outcome.error[1] == oldest(stuck, outcome.result.retired)
+        assert outcome.error[1] == oldest(stuck, outcome)
         bench.check_stopped(outcome)
         assert bench.reset() == 0
         seen.add((unit, waiting.wait or waiting.weight_wait))
@@ -360,3 +361,11 @@ def test_bank_conflict(bench):
     assert pc // 32 in (3, 4, 5)
     bench.check_stopped(outcome)
     bench.check_recovery()
+
+
+def test_random_broken_programs():
+    """The first of the runs of `make verify`."""
+    errors, wrong = campaign.check(range(160))
+    assert not wrong, wrong[0]
+    assert len(errors) > 5
+    assert errors["WATCHDOG"] > 5

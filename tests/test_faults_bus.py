@@ -79,7 +79,7 @@ def test_every_handshake_withheld_for_ever(bench, channel):
     count = len(good.on(channel))
     for after in range(0, count, 1 if count < 100 else 3):
         outcome = bench.run(job, watchdog=WATCHDOG, stop=channel, after=after)
-        place = oldest(program, outcome.result.retired)
+        place = oldest(program, outcome)
         assert outcome.error == (Error.WATCHDOG, place), after
         last = max([0, *outcome.result.retired[:, 0].tolist()])
         assert outcome.result.counters["CYCLES"] == last + WATCHDOG + 1
@@ -111,7 +111,7 @@ def test_every_handshake_withheld_for_a_while(bench, channel):
             job, watchdog=WATCHDOG, stop=channel, after=after, pause=WATCHDOG + WATCHDOG // 2
         )
         assert outcome.error[0] == Error.WATCHDOG
-        assert outcome.error[1] == oldest(program, outcome.result.retired)
+        assert outcome.error[1] == oldest(program, outcome)
         bench.check_stopped(outcome)
         assert bench.reset() == 0
         # They come later than that.
@@ -132,7 +132,7 @@ def test_silence_on_every_channel_while_it_stalls(stalling_bench):
                 bench.run(job, watchdog=WATCHDOG, stop=channel, after=after, pause=pause)
                 bench.machine.idle(DRAINED)
                 outcome = bench.outcome()
-                place = oldest(program, outcome.result.retired)
+                place = oldest(program, outcome)
                 assert outcome.error == (Error.WATCHDOG, place)
                 bench.check_stopped(outcome, answered=pause != NEVER)
                 bench.check_recovery(hard=pause == NEVER and after % 2 == 1)
@@ -168,7 +168,7 @@ def test_without_watchdog_the_machine_waits_and_a_watchdog_set_later_ends_it(ben
     bench.write("WATCHDOG", 30_000)
     assert not bench.machine.run(5_000)
     outcome = bench.finish()
-    assert outcome.error == (Error.WATCHDOG, oldest(program, outcome.result.retired))
+    assert outcome.error == (Error.WATCHDOG, oldest(program, outcome))
     assert outcome.result.counters["CYCLES"] == 30_001
     bench.check_recovery(hard=True)
 

@@ -85,7 +85,7 @@ def run(seed: int) -> str:
         assert machine.reset() == 0
         machine.check_known()
         return "slow"
-    assert outcome.error == (Error.WATCHDOG, oldest(instructions, outcome.result.retired))
+    assert outcome.error == (Error.WATCHDOG, oldest(instructions, outcome))
     assert pause > slack or memory["stall_seed"]
     if pause == NEVER:
         return _recover(machine, outcome, hard=hard)
