@@ -8,7 +8,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from .ports import PC_BITS, Fault
+from .ports import PC_BITS, SEGMENT_BITS, BurstRequest, Fault
 from .registers import Error
 
 if TYPE_CHECKING:
@@ -21,7 +21,9 @@ _END_BITS = 34
 
 
 class Transfer(data.StructLayout):
-    """Rows of `length` bytes, `pitch` bytes apart, from `offset` in the window (`base`, `size`)."""
+    """Rows of `length` bytes, `pitch` bytes apart, from `offset` in the window (`base`, `size`) of
+    a segment.
+    """
 
     def __init__(self, config: Config):
         super().__init__(
@@ -32,18 +34,17 @@ class Transfer(data.StructLayout):
                 "length": 20,
                 "rows": 12,
                 "pitch": 24,
+                "segment": SEGMENT_BITS,
                 "pc": PC_BITS,
             }
         )
 
 
 class Burst(data.StructLayout):
-    """A burst: address, beats minus one, instruction; whether it ends its row, its transfer."""
+    """A burst, and whether it ends its row, its transfer."""
 
     def __init__(self, config: Config):
-        super().__init__(
-            {"addr": config.addr_bits, "len": 8, "pc": PC_BITS, "row_end": 1, "end": 1}
-        )
+        super().__init__({"request": BurstRequest(config), "row_end": 1, "end": 1})
 
 
 class BurstSplitter(wiring.Component):
@@ -116,6 +117,7 @@ class BurstSplitter(wiring.Component):
         rows_left = Signal(12)
         pitch = Signal(24)
         size = Signal(32)
+        row_segment = Signal(SEGMENT_BITS)
         row_pc = Signal(PC_BITS)
         load = Signal()
         take = Signal()
@@ -130,6 +132,7 @@ class BurstSplitter(wiring.Component):
                 rows_left.eq(new.rows - 1),
                 pitch.eq(new.pitch),
                 size.eq(new.size),
+                row_segment.eq(new.segment),
                 row_pc.eq(new.pc),
             ]
         with m.Elif(take):
@@ -147,6 +150,7 @@ class BurstSplitter(wiring.Component):
         addr = Signal(config.addr_bits + 1)
         left = Signal(20 - shift)
         final_row = Signal()
+        segment = Signal(SEGMENT_BITS)
         pc = Signal(PC_BITS)
         to_page = Signal(page_bits)
         room = Signal(burst_bits)
@@ -172,6 +176,7 @@ class BurstSplitter(wiring.Component):
                 addr.eq(row_addr),
                 left.eq(row_beats),
                 final_row.eq(rows_left == 0),
+                segment.eq(row_segment),
                 pc.eq(row_pc),
             ]
         with m.Elif(emit):
@@ -185,9 +190,10 @@ class BurstSplitter(wiring.Component):
         new_burst = Signal(Burst(config))
         spare = Signal(Burst(config))
         m.d.comb += [
-            new_burst.addr.eq(addr),
-            new_burst.len.eq(Mux(last, left, room)),
-            new_burst.pc.eq(pc),
+            new_burst.request.addr.eq(addr),
+            new_burst.request.len.eq(Mux(last, left, room)),
+            new_burst.request.segment.eq(segment),
+            new_burst.request.pc.eq(pc),
             new_burst.row_end.eq(last),
             new_burst.end.eq(last & final_row),
         ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import enum, wiring
 from amaranth.lib.wiring import In, Out
@@ -52,6 +54,10 @@ class Control(wiring.Component):
     ends with the error BUS_STUCK. `kill` stays; once the engines are idle a SOFT_RESET succeeds.
     STATUS has OPEN while they are not.
 
+    A bit of this block or of the windows that flips stops a run with CORRUPT: the windows are
+    checked in the register file and at the bus, the state here. What stops the engines at once is
+    `kill`, which is up in every cycle in which a window is wrong since the cycle before.
+
     Parameters
     ----------
     config
@@ -73,6 +79,8 @@ class Control(wiring.Component):
         To the engines.
     oldest : Out(PC_BITS)
         The least of `pcs`, three cycles later.
+    refused : In(1)
+        An engine was asked for a burst outside its window.
     idle : In(1)
         Both engines are idle.
     finish, tag : In
@@ -99,6 +107,7 @@ class Control(wiring.Component):
                 "run": Out(1),
                 "kill": Out(1),
                 "reset": Out(1),
+                "refused": In(1),
                 "idle": In(1),
                 "finish": In(1),
                 "tag": In(TAG_BITS),
@@ -121,6 +130,10 @@ class Control(wiring.Component):
         code, pc, failing = self._fault(m)
 
         state = Signal(State)
+        check = Signal()  # parity of `state`
+        torn = Signal()
+        killing = Signal()
+        alarm = Signal()
         hung = Signal()
         expired = Signal()
         waiting = Signal()
@@ -151,6 +164,15 @@ class Control(wiring.Component):
             m.d.comb += getattr(registers, name.lower()).eq(getattr(counters, name.lower()))
         for unit in Unit:
             m.d.comb += counters.causes[unit].eq(self.causes[unit])
+        m.d.comb += [
+            torn.eq((state.as_value().xor() != check) | (self.run != (state == State.RUN))),
+            alarm.eq(registers.corrupt | self.refused),
+            self.kill.eq(killing | alarm),
+        ]
+
+        def enter(new: Any) -> list:
+            return [state.eq(new), check.eq(new.value.bit_count() & 1)]
+
         with m.If(lock_bit):
             m.d.sync += locked.eq(1)
 
@@ -168,46 +190,60 @@ class Control(wiring.Component):
             with m.Case(State.IDLE), m.If(start_bit & ~reset_bit):
                 m.d.comb += begin.eq(1)
                 m.d.sync += [self.run.eq(1), done.eq(0)]
-                m.d.sync += state.eq(State.RUN)
+                m.d.sync += enter(State.RUN)
             with m.Case(State.RUN):
-                with m.If(failing | expired):
+                with m.If(failing | expired | alarm):
                     m.d.sync += [
                         self.run.eq(0),
-                        self.kill.eq(1),
+                        killing.eq(1),
                         hung.eq(~failing),
-                        error_code.eq(Mux(failing, code, Error.WATCHDOG)),
+                        error_code.eq(
+                            Mux(failing, code, Mux(alarm, Error.CORRUPT, Error.WATCHDOG))
+                        ),
                         error_pc.eq(pc),
                         settle.eq(SETTLE),
                     ]
-                    m.d.sync += state.eq(State.HALT)
+                    m.d.sync += enter(State.HALT)
                 with m.Elif(self.finish):
                     m.d.comb += ended.eq(1)
                     m.d.sync += [self.run.eq(0), done.eq(1), tag.eq(self.tag)]
-                    m.d.sync += state.eq(State.IDLE)
+                    m.d.sync += enter(State.IDLE)
             with m.Case(State.HALT):
                 with m.If(hung):
                     m.d.sync += error_pc.eq(self.oldest)
                 with m.If(quiet | late):
                     m.d.comb += failed.eq(1)
                     m.d.sync += error.eq(1)
-                    m.d.sync += state.eq(State.FAILED)
+                    m.d.sync += enter(State.FAILED)
             with m.Case(State.CLEAR):
                 with m.If(quiet):
                     m.d.sync += self.reset.eq(1)
-                    m.d.sync += state.eq(State.RESET)
+                    m.d.sync += enter(State.RESET)
                 with m.Elif(late):
                     m.d.comb += failed.eq(1)
                     m.d.sync += [error.eq(1), error_code.eq(Error.BUS_STUCK)]
-                    m.d.sync += state.eq(State.FAILED)
+                    m.d.sync += enter(State.FAILED)
             with m.Case(State.RESET):
-                m.d.sync += self.kill.eq(0)
-                m.d.sync += state.eq(State.IDLE)
+                m.d.sync += killing.eq(0)
+                m.d.sync += enter(State.IDLE)
+        with m.If(torn):
+            m.d.comb += [ended.eq(0), failed.eq(0)]
+            m.d.sync += [
+                self.run.eq(0),
+                self.reset.eq(0),
+                killing.eq(1),
+                done.eq(0),
+                hung.eq(1),
+                error_code.eq(Error.CORRUPT),
+                settle.eq(SETTLE),
+            ]
+            m.d.sync += enter(State.HALT)
         # From any state; the write that asks for it may come while a fault or END does.
         with m.If(reset_bit):
             m.d.comb += [ended.eq(0), failed.eq(0)]
             m.d.sync += [
                 self.run.eq(0),
-                self.kill.eq(1),
+                killing.eq(1),
                 self.reset.eq(0),
                 settle.eq(SETTLE),
                 done.eq(0),
@@ -215,8 +251,8 @@ class Control(wiring.Component):
                 error_code.eq(Error.NONE),
                 error_pc.eq(0),
             ]
-            m.d.sync += state.eq(State.CLEAR)
-        resting = (state == State.IDLE) | (state == State.FAILED)
+            m.d.sync += enter(State.CLEAR)
+        resting = ((state == State.IDLE) | (state == State.FAILED)) & ~torn
         m.d.comb += registers.status.eq(Cat(~resting, done, error, locked, ~self.idle))
         return m
 

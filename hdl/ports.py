@@ -8,7 +8,7 @@ from amaranth.hdl import signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from .isa import FORMATS, SEMAPHORES, Opcode
+from .isa import FORMATS, SEMAPHORES, Opcode, Segment
 from .registers import Error
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ PC_BITS = 24
 ERROR_BITS = max(Error).bit_length()
 #: Number of semaphores.
 SEMAPHORE_COUNT = len(SEMAPHORES)
+#: Width of a segment's number.
+SEGMENT_BITS = max(Segment).bit_length()
 #: Width of an ACT byte address in an instruction.
 ACT_ADDR_BITS = 20
 
@@ -192,10 +194,12 @@ class Fault(wiring.Signature):
 
 
 class BurstRequest(data.StructLayout):
-    """A read burst: first address, number of beats minus one, and the instruction it is for."""
+    """A burst: first address, beats minus one, segment, and the instruction it is for."""
 
     def __init__(self, config: Config):
-        super().__init__({"addr": config.addr_bits, "len": 8, "pc": PC_BITS})
+        super().__init__(
+            {"addr": config.addr_bits, "len": 8, "segment": SEGMENT_BITS, "pc": PC_BITS}
+        )
 
 
 class BeatReturn(wiring.Signature):

@@ -10,8 +10,9 @@ from amaranth.lib.wiring import In, Out
 
 from .axi import AxiRead, constants
 from .fetch_unit import FETCH_BURST
+from .guard import AddressRegister, Guard
 from .isa import INSTRUCTION_BYTES
-from .ports import PC_BITS, BeatReturn, BurstRequest, Fault
+from .ports import PC_BITS, BeatReturn, BurstRequest, Fault, Segments
 from .registers import Error
 
 if TYPE_CHECKING:
@@ -45,8 +46,14 @@ class ReadEngine(wiring.Component):
         FETCH wins. `ready` depends on `fetch.valid`, `load.payload.len`, ARREADY and `kill`.
     fetch_data, load_data : Out(BeatReturn)
         Beats, in the order of each requester's bursts.
+    segments : In(Segments)
+    base, size : In
+        The windows that LOAD's and FETCH's bursts must lie in.
     axi : Out(AxiRead)
         Bus master. Valid is sticky, the payload stable.
+    refused : Out(1)
+        A request accepted in the cycle before is outside its window and went nowhere; none is
+        accepted in this cycle. It takes a flipped bit: the units ask for nothing illegal.
     error : Out(Fault)
         READ_BUS with every beat that came with SLVERR or DECERR; `pc` is the request's, for FETCH
         that of the beat's (first) instruction.
@@ -69,6 +76,10 @@ class ReadEngine(wiring.Component):
                 "load": In(requests),
                 "fetch_data": Out(BeatReturn(config)),
                 "load_data": Out(BeatReturn(config)),
+                "segments": In(Segments(config)),
+                "base": In(config.addr_bits),
+                "size": In(32),
+                "refused": Out(1),
                 "axi": Out(AxiRead(config)),
                 "error": Out(Fault()),
                 "kill": In(1),
@@ -101,6 +112,10 @@ class ReadEngine(wiring.Component):
         beat_error = Signal()
         beat_data = Signal(config.bus_bits)
         closes = Signal()
+        m.submodules.guard = guard = Guard(config)
+        m.submodules.address = address = AddressRegister(config)
+        shift = (config.bus_bytes - 1).bit_length()
+        segment = self.load.payload.segment
         index = Signal(range(FETCH_BURST * INSTRUCTION_BYTES // config.bus_bytes))
         place = Signal(range(FETCH_BURST))
 
@@ -108,7 +123,11 @@ class ReadEngine(wiring.Component):
             # Credit that the LOAD burst would leave; its sign is quicker than a comparison.
             spare.eq(credit + ~Cat(self.load.payload.len, Const(0, 1)).as_signed()),
             silent.eq(self.kill | draining),
-            accepting.eq(~silent & (~axi.arvalid | axi.arready) & (open_bursts != READ_BURSTS)),
+            accepting.eq(
+                ~(silent | self.refused)
+                & (~address.valid | axi.arready)
+                & (open_bursts != READ_BURSTS)
+            ),
             is_load.eq(~self.fetch.valid),
             self.fetch.ready.eq(accepting),
             self.load.ready.eq(accepting & is_load & ~spare[-1]),
@@ -124,10 +143,21 @@ class ReadEngine(wiring.Component):
         m.d.comb += [
             getattr(axi, name).eq(value) for name, value in constants("ar", config).items()
         ]
-        with m.If(accept):
-            m.d.sync += [axi.arvalid.eq(1), axi.araddr.eq(chosen.addr), axi.arlen.eq(chosen.len)]
-        with m.Elif(axi.arready):
-            m.d.sync += axi.arvalid.eq(0)
+        m.d.comb += [
+            guard.base.eq(Mux(is_load, self.segments.base[segment], self.base)),
+            guard.size.eq(Mux(is_load, self.segments.size[segment], self.size)),
+            guard.addr.eq(chosen.addr),
+            guard.len.eq(chosen.len),
+            address.load.eq(accept),
+            address.ok.eq(guard.ok),
+            address.addr.eq(chosen.addr[shift:]),
+            address.len.eq(chosen.len),
+            address.ready.eq(axi.arready),
+            axi.arvalid.eq(address.valid),
+            axi.araddr.eq(address.o_addr),
+            axi.arlen.eq(address.o_len),
+        ]
+        m.d.sync += self.refused.eq(accept & ~guard.ok)
 
         # Data channel.
         m.d.comb += [axi.rready.eq(1), closes.eq(beat & beat_last), order.r_en.eq(closes)]
@@ -160,7 +190,7 @@ class ReadEngine(wiring.Component):
 
         # What is open.
         m.d.sync += [
-            open_bursts.eq(open_bursts + accept - closes),
+            open_bursts.eq(open_bursts + accept - closes - self.refused),
             credit.eq(credit + beat - Mux(accept, chosen.len + 1, 0)),
         ]
         m.d.comb += self.idle.eq(open_bursts == 0)

@@ -50,6 +50,10 @@ def writable(register: Register, config: Config) -> int:
     return (1 << register.bits) - 1
 
 
+def _bytes(word: int) -> bytes:
+    return word.to_bytes(WORD_BITS // 8, "little")
+
+
 class RegisterFile(wiring.Component):
     """AXI-Lite registers.
 
@@ -65,6 +69,9 @@ class RegisterFile(wiring.Component):
     bus : AxiLite, slave
     locked : In(1)
         Make the registers in :data:`LOCKED` read-only.
+    corrupt : Out(1)
+        In the cycle before, a byte of a register in :data:`LOCKED` was not what was written: each
+        has a parity bit.
     NAME : In(bits) for a "ro" register that is not constant
         Its value.
     NAME : Out(bits) for a "rw" register
@@ -79,7 +86,7 @@ class RegisterFile(wiring.Component):
 
     def __init__(self, config: Config):
         self._config = config
-        members = {"bus": In(AxiLite(REGISTER_ADDR_BITS)), "locked": In(1)}
+        members = {"bus": In(AxiLite(REGISTER_ADDR_BITS)), "locked": In(1), "corrupt": Out(1)}
         for name, register in REGISTERS.items():
             if name in constants(config):
                 continue
@@ -123,6 +130,7 @@ class RegisterFile(wiring.Component):
             m.d.sync += mask.eq(Cat(bit.replicate(8) for bit in bus.wstrb))
 
         effective = []
+        wrong = []
         for name, register in REGISTERS.items():
             if register.access == "ro":
                 continue
@@ -139,10 +147,29 @@ class RegisterFile(wiring.Component):
                 clear = Mux(here, ones[: register.bits], 0)
                 m.d.sync += value.eq((value & ~clear) | getattr(self, f"{name.lower()}_set"))
             else:
+                changed = Signal(WORD_BITS, name=f"{name.lower()}_changed")
+                m.d.comb += changed.eq(((value & ~mask) | ones) & writable(register, self._config))
                 with m.If(allowed):
-                    changed = (value & ~mask) | ones
-                    m.d.sync += value.eq(changed & writable(register, self._config))
+                    m.d.sync += value.eq(changed)
+                if name in LOCKED:
+                    wrong += self._parity(m, name, value, changed, mask, allowed)
         m.d.comb += known.eq(Cat(effective).any())
+        m.d.sync += self.corrupt.eq(Cat(wrong).any())
+
+    def _parity(self, m: Module, name: str, value, changed, mask, allowed) -> list:
+        """Keep the parity of every byte of `value`; what is wrong with them in this cycle."""
+        register = REGISTERS[name]
+        wrong = []
+        for i, byte in enumerate(_bytes(writable(register, self._config))):
+            if not byte:
+                continue
+            init = _bytes(register.init)[i].bit_count() & 1
+            parity = Signal(init=init, name=f"{name.lower()}_parity_{i}")
+            at = slice(8 * i, 8 * i + 8)
+            with m.If(allowed & mask[8 * i]):
+                m.d.sync += parity.eq(changed[at].xor())
+            wrong.append(value[at].xor() ^ parity)
+        return wrong
 
     def _read(self, m: Module):
         bus = self.bus

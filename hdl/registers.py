@@ -31,6 +31,7 @@ class Error(enum.IntEnum):
     WATCHDOG = 11
     PROGRAM_END = 12
     BUS_STUCK = 13
+    CORRUPT = 14
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,11 @@ ERRORS: dict[Error, ErrorInfo] = {
         "SOFT_RESET found bus transfers that were not answered within WATCHDOG cycles",
         "0",
         "reset the machine together with its bus, or repeat SOFT_RESET when OPEN has fallen",
+    ),
+    Error.CORRUPT: ErrorInfo(
+        "the machine found its own state inconsistent: a bit of a register flipped",
+        "the oldest instruction that has not completed",
+        "reset the machine, write all registers again and repeat the program",
     ),
 }
 

@@ -88,6 +88,7 @@ class StoreUnit(wiring.Component):
             transfer.length.eq(word.length),
             transfer.rows.eq(word.rows),
             transfer.pitch.eq(word.dram_pitch),
+            transfer.segment.eq(word.segment),
             transfer.pc.eq(unit.instr.payload.pc),
         ]
 
@@ -108,9 +109,7 @@ class StoreUnit(wiring.Component):
             last.eq(left == 0),
             free.eq(~walking | (read & last)),
             self.write.burst.valid.eq(burst.valid & free),
-            self.write.burst.payload.addr.eq(burst.payload.addr),
-            self.write.burst.payload.len.eq(burst.payload.len),
-            self.write.burst.payload.pc.eq(burst.payload.pc),
+            self.write.burst.payload.eq(burst.payload.request),
             burst.ready.eq(self.write.burst.ready & free),
             take.eq(burst.valid & burst.ready),
             self.act.en.eq(read),
@@ -128,7 +127,7 @@ class StoreUnit(wiring.Component):
         with m.If(free):
             m.d.sync += walking.eq(take)
         with m.If(take):
-            m.d.sync += [left.eq(burst.payload.len), row_end.eq(burst.payload.row_end)]
+            m.d.sync += [left.eq(burst.payload.request.len), row_end.eq(burst.payload.row_end)]
         m.d.sync += credit.eq(credit - read + self.write.sent)
 
         # What was read arrives in order, ACT_READ_LATENCY cycles later.

@@ -10,7 +10,7 @@ from .axi import AxiLite, AxiRead, AxiWrite
 from .config import Config
 from .control import Control
 from .core import CORE_FAULTS, Core
-from .isa import Unit
+from .isa import INSTRUCTION_BYTES, Unit
 from .read_engine import ReadEngine
 from .registers import REGISTER_ADDR_BITS
 from .write_engine import WriteEngine
@@ -81,6 +81,9 @@ class Weft(wiring.Component):
         connect(m, read.load_data, core.load_data)
         connect(m, core.write, write.port)
         connect(m, control.segments, core.segments)
+        for engine in (read, write):
+            for field in ("base", "size"):
+                m.d.comb += getattr(engine.segments, field).eq(getattr(control.segments, field))
         faults = [read.error, write.error, *core.faults]
         for source, sink in zip(faults, control.faults, strict=True):
             connect(m, source, sink)
@@ -89,6 +92,9 @@ class Weft(wiring.Component):
             core.base.eq(control.base),
             core.count.eq(control.count),
             core.idle.eq(read.idle & write.idle),
+            read.base.eq(control.base),
+            read.size.eq(control.count * INSTRUCTION_BYTES),
+            control.refused.eq(read.refused | write.refused),
             read.kill.eq(control.kill),
             write.kill.eq(control.kill),
             control.idle.eq(read.idle & write.idle),

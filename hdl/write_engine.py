@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .axi import AxiWrite, constants
-from .ports import PC_BITS, BurstRequest, Fault
+from .guard import AddressRegister, Guard
+from .ports import PC_BITS, SEGMENT_BITS, BurstRequest, Fault, Segments
 from .registers import Error
 
 if TYPE_CHECKING:
@@ -82,6 +83,11 @@ class WriteEngine(wiring.Component):
     -----
     port : In(WritePort)
         Bursts, beats and what became of them.
+    segments : In(Segments)
+        The windows that bursts must lie in.
+    refused : Out(1)
+        A burst due in the cycle before is outside its window and was dropped; none goes out in this
+        cycle. It takes a flipped bit: STORE asks for nothing illegal.
     axi : Out(AxiWrite)
         Bus master. Valid is sticky, the payload stable, no valid waits for a ready.
     error : Out(Fault)
@@ -102,6 +108,8 @@ class WriteEngine(wiring.Component):
         super().__init__(
             {
                 "port": In(WritePort(config)),
+                "segments": In(Segments(config)),
+                "refused": Out(1),
                 "axi": Out(AxiWrite(config)),
                 "error": Out(Fault()),
                 "kill": In(1),
@@ -115,7 +123,10 @@ class WriteEngine(wiring.Component):
         config = self._config
         axi = self.axi
         given = self.port.burst.payload
-        request = data.StructLayout({"addr": config.addr_bits, "len": 8})
+        shift = (config.bus_bytes - 1).bit_length()
+        request = data.StructLayout(
+            {"addr": config.addr_bits - shift, "len": 8, "segment": SEGMENT_BITS}
+        )
         beat = WriteBeat(config)
         m.submodules.bursts = bursts = fifo.SyncFIFOBuffered(
             width=request.size, depth=WRITE_BUFFER_BEATS + 1
@@ -123,6 +134,8 @@ class WriteEngine(wiring.Component):
         m.submodules.beats = beats = fifo.SyncFIFOBuffered(
             width=beat.size, depth=WRITE_BUFFER_BEATS + 1
         )
+        m.submodules.guard = guard = Guard(config)
+        m.submodules.address = address = AddressRegister(config)
         burst_head = data.View(request, bursts.r_data)
         beat_head = data.View(beat, beats.r_data)
 
@@ -133,6 +146,7 @@ class WriteEngine(wiring.Component):
         sending = Signal(range(WRITE_BUFFER_BEATS + 1))  # bursts with AWVALID risen, beats to send
         open_bursts = Signal(range(WRITE_BURSTS + 1))
         issue = Signal()
+        issued = Signal()
         push_last = Signal()
         sent = Signal()
         flush = Signal()
@@ -146,7 +160,7 @@ class WriteEngine(wiring.Component):
             silent.eq(self.kill | draining),
             self.port.burst.ready.eq(bursts.w_rdy),
             bursts.w_en.eq(self.port.burst.valid & ~silent),
-            bursts.w_data.eq(given.addr | (given.len << config.addr_bits)),
+            bursts.w_data.eq(Cat(given.addr[shift:], given.len, given.segment)),
             beats.w_en.eq(self.port.beat_valid & ~silent),
             beats.w_data.eq(self.port.beat),
             push_last.eq(beats.w_en & self.port.beat.last),
@@ -163,16 +177,27 @@ class WriteEngine(wiring.Component):
             getattr(axi, name).eq(value) for name, value in constants("aw", config).items()
         ]
         m.d.comb += issue.eq(
-            ~silent & (whole != 0) & (~axi.awvalid | axi.awready) & (open_bursts != WRITE_BURSTS)
+            ~(silent | self.refused)
+            & (whole != 0)
+            & (~address.valid | axi.awready)
+            & (open_bursts != WRITE_BURSTS)
         )
-        with m.If(issue):
-            m.d.sync += [
-                axi.awvalid.eq(1),
-                axi.awaddr.eq(burst_head.addr),
-                axi.awlen.eq(burst_head.len),
-            ]
-        with m.Elif(axi.awready):
-            m.d.sync += axi.awvalid.eq(0)
+        m.d.comb += [
+            guard.base.eq(self.segments.base[burst_head.segment]),
+            guard.size.eq(self.segments.size[burst_head.segment]),
+            guard.addr.eq(burst_head.addr << shift),
+            guard.len.eq(burst_head.len),
+            issued.eq(issue & guard.ok),
+            address.load.eq(issue),
+            address.ok.eq(guard.ok),
+            address.addr.eq(burst_head.addr),
+            address.len.eq(burst_head.len),
+            address.ready.eq(axi.awready),
+            axi.awvalid.eq(address.valid),
+            axi.awaddr.eq(address.o_addr),
+            axi.awlen.eq(address.o_len),
+        ]
+        m.d.sync += self.refused.eq(issue & ~guard.ok)
 
         # Data channel. `mute` changes only between beats, so that a waiting beat holds still.
         m.d.comb += [
@@ -191,8 +216,8 @@ class WriteEngine(wiring.Component):
             answered.eq(axi.bvalid),
             failed.eq(axi.bvalid & axi.bresp[1]),
             self.beats.eq(sent),
-            sending.eq(sending + issue - (sent & axi.wlast)),
-            open_bursts.eq(open_bursts + issue - answered),
+            sending.eq(sending + issued - (sent & axi.wlast)),
+            open_bursts.eq(open_bursts + issued - answered),
         ]
         with m.If(silent):
             m.d.sync += whole.eq(0)

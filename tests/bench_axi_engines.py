@@ -11,7 +11,16 @@ from weft.hdl.registers import Error
 from weft.tb.bench import pack
 from weft.tb.memory_model import Channel, Response
 
-from tests.bench_dma import BASES, BUS, CONFIG, Memory, begin, contents
+from tests.bench_dma import (
+    BASES,
+    BUS,
+    CONFIG,
+    SEGMENT_BYTES,
+    Memory,
+    begin,
+    contents,
+    segments_word,
+)
 
 SOURCES = ("fetch", "load")
 #: A burst to ask for: address and beats. Its pc is PC of its source times its place in the list.
@@ -30,6 +39,8 @@ class Bench:
         Per source, (cycle, data, last, error) of every beat returned.
     errors
         (cycle, code, pc).
+    refused
+        Cycles.
     """
 
     def __init__(self, dut, cycles, memory):
@@ -38,6 +49,8 @@ class Bench:
         self.accepted: dict[str, list[tuple[int, Request]]] = {s: [] for s in SOURCES}
         self.data: dict[str, list[tuple[int, int, int, int]]] = {s: [] for s in SOURCES}
         self.errors: list[tuple[int, int, int]] = []
+        self.refused: list[int] = []
+        self.segment_of = segment_of
         self.risen: list[int] = []
         self.idle: list[int] = []
         self.kill: set[int] = set()
@@ -56,7 +69,8 @@ class Bench:
             if waiting:
                 addr, beats = waiting[0]
                 pc = len(self.accepted[source]) * PC[source]
-                request = {"addr": addr, "len": beats - 1, "pc": pc}
+                segment = self.segment_of(addr)
+                request = {"addr": addr, "len": beats - 1, "segment": segment, "pc": pc}
                 getattr(dut, f"{source}__payload").value = pack(BurstRequest(CONFIG), request)
         await self.cycles.settle()
         for source in SOURCES:
@@ -70,6 +84,8 @@ class Bench:
                 self.data[source].append((now, *parts))
         if int(dut.error__valid.value):
             self.errors.append((now, int(dut.error__code.value), int(dut.error__pc.value)))
+        if int(dut.refused.value):
+            self.refused.append(now)
         self.risen.append(int(dut.axi__arvalid.value))
         self.idle.append(int(dut.idle.value))
         assert int(dut.axi__rready.value) == 1
@@ -78,18 +94,26 @@ class Bench:
 
 async def setup(dut, **options) -> tuple[Bench, list[bytearray]]:
     zero = {f"{s}__{part}": 0 for s in SOURCES for part in ("valid", "payload")}
-    cycles = await begin(dut, kill=0, **zero)
+    base, size = segments_word()
+    windows = {"segments__base": base, "segments__size": size}
+    windows |= {"base": BASES[0], "size": SEGMENT_BYTES}
+    cycles = await begin(dut, kill=0, **zero, **windows)
     memory = Memory(dut, cycles, prefix="axi__", **options)
     data = contents(3)
     memory.map(*zip(BASES, data, strict=True))
     return Bench(dut, cycles, memory), data
 
 
+def segment_of(addr: int) -> int:
+    """The segment that an address belongs to, if to any."""
+    return max(i for i, base in enumerate(BASES) if base <= addr)
+
+
 def answer(requests: list[Request], data: list[bytearray]) -> list[tuple[int, int]]:
     """(data, last) of every beat."""
     out = []
     for addr, beats in requests:
-        segment = max(i for i, base in enumerate(BASES) if base <= addr)
+        segment = segment_of(addr)
         for i in range(beats):
             at = addr - BASES[segment] + i * BUS
             part = data[segment][at : at + BUS]
@@ -219,3 +243,55 @@ async def kill(dut, stalls, at, hold):
     await bench.run(lambda: bench.cycles.now > now + 10 and bench.idle[-1])
     for name, requests in (("fetch", FETCHES), ("load", LOADS)):
         assert [beat[1:3] for beat in bench.data[name][before[name] :]] == answer(requests, data)
+
+
+#: Bursts of LOAD in segment 1 by offset and beats: those that lie in it and in one page.
+INSIDE = ((0, 1), (SEGMENT_BYTES - BUS, 1), (SEGMENT_BYTES - 8 * BUS, 8), (4096 - 2 * BUS, 2))
+OUTSIDE = (
+    *((-BUS, 1), (SEGMENT_BYTES, 1), (SEGMENT_BYTES - BUS, 2), (4096 - 2 * BUS, 3)),
+    *((1 << 31, 1), (-4096, 4)),
+)
+
+
+@cocotb.test()
+@cocotb.parametrize(source=SOURCES)
+async def refusals(dut, source):
+    """A burst that is not inside its window goes nowhere; all others do. None waits for it."""
+    start = BASES[1] if source == "load" else BASES[0]
+    for outside in OUTSIDE:
+        bench, _ = await setup(dut, latency=2)
+        bench.segment_of = lambda addr: 1
+        inside = [(start + offset, beats) for offset, beats in INSIDE]
+        wrong = ((start + outside[0]) % (1 << CONFIG.addr_bits), outside[1])
+        bench.waiting[source] = [*inside, wrong, *inside]
+        await bench.run(lambda bench=bench: bench.cycles.now > 20 and bench.idle[-1])
+        taken = [cycle for cycle, _ in bench.accepted[source]]
+        assert bench.refused == [taken[len(inside)] + 1]
+        assert taken[len(inside) + 1] > bench.refused[0]
+        assert [value for _, value in bench.memory.on(Channel.AR)] == 2 * [a for a, _ in inside]
+
+
+@cocotb.test()
+async def a_flipped_bit_does_not_reach_the_bus(dut):
+    """Invert each bit behind the address channel in turn, with a burst that waits, and without."""
+    bench, _ = await setup(dut, latency=1, stop=Channel.AR)
+    address = dut.address
+    parts = (address.word, address.inverted, address.parity)
+    pins = (dut.axi__arvalid, dut.axi__araddr, dut.axi__arlen)
+    for request in ([], [(BASES[1] + 512, 5)]):
+        bench.waiting["load"] = request
+        for _ in range(5):
+            await bench.step()
+        expected = [int(pin.value) for pin in pins]
+        for part in parts:
+            for bit in range(len(part)):
+                right = int(part.value)
+                part.value = right ^ 1 << bit
+                await bench.cycles.settle()
+                assert [int(pin.value) for pin in pins] == expected, f"{part._name}[{bit}]"
+                assert int(part.value) != right
+                await bench.cycles.edge()
+                await bench.cycles.settle()
+                assert int(part.value) == right, "it did not heal"
+                await bench.cycles.edge()
+    assert expected == [1, BASES[1] + 512, 4]

@@ -37,7 +37,7 @@ class Bench:
         }
         inputs |= {f"bus__{name}": 1 for name in ("bready", "rready")}
         inputs |= dict.fromkeys(("idle",), 1)
-        inputs |= dict.fromkeys(("finish", "tag", "done", "events"), 0)
+        inputs |= dict.fromkeys(("finish", "tag", "done", "events", "refused"), 0)
         inputs |= {f"{name}__{unit}": 0 for name in ("causes", "pcs") for unit in Unit}
         inputs |= {f"faults__{i}__valid": 0 for i in range(SOURCES)}
         return cls(dut, await restart(dut, **inputs))
@@ -457,3 +457,106 @@ async def patience_without_watchdog(dut):
     await bench.write("WATCHDOG", 100)
     await bench.cycles.edge(2)
     assert await bench.read("STATUS") == ERROR | OPEN
+
+
+@cocotb.test()
+async def refused_burst(dut):
+    """The engines stop in the very cycle; a reported fault has precedence."""
+    bench = await Bench.new(dut)
+    for faults, error, pc in (((), Error.CORRUPT, 20), ((1,), Error.WRITE_BUS, 7)):
+        await bench.start()
+        await bench.until(5)
+        for unit in Unit:
+            getattr(dut, f"pcs__{unit}").value = 20 + unit
+        dut.refused.value = 1
+        assert await bench.sample("run", "kill") == [1, 1]
+        await bench.cycles.edge()
+        dut.refused.value = 0
+        await bench.write("CONTROL", SOFT_RESET)
+        await bench.cycles.edge(SETTLE + 4)
+        await bench.start()
+        await bench.until(6)
+        dut.refused.value = 1
+        await bench.fault(*faults, code=Error.WRITE_BUS, pc=7)
+        dut.refused.value = 0
+        assert await bench.sample("run", "kill") == [0, 1]
+        await bench.cycles.edge(SETTLE + 2)
+        assert await bench.read("STATUS") == ERROR
+        assert (await bench.read("ERROR"), await bench.read("ERROR_PC")) == (error, pc * 32)
+        await bench.write("CONTROL", SOFT_RESET)
+        await bench.cycles.edge(SETTLE + 4)
+
+
+async def invert(signal: Any, bit: int) -> None:
+    """Flip a bit of a register, right after an edge."""
+    signal.value = int(signal.value) ^ 1 << bit
+
+
+async def corrupted(bench: Bench) -> None:
+    """The run stops with CORRUPT, and a soft reset recovers."""
+    await bench.cycles.edge(SETTLE + 3)
+    assert await bench.read("STATUS") == ERROR
+    assert await bench.read("ERROR") == Error.CORRUPT
+
+
+@cocotb.test()
+async def flips_of_the_state(dut):
+    """Any bit, while it runs and while it rests: ERROR, never a rest without a reason."""
+    bench = await Bench.new(dut)
+    for signal in (dut.state, dut.check, dut.run):
+        for bit in range(len(signal)):
+            for end in (False, True):
+                await bench.write("IRQ_ENABLE", 3)
+                await bench.start()
+                await bench.until(5)
+                if end:
+                    await bench.pulse(finish=1)
+                    await bench.write("IRQ_STATUS", 3)
+                await invert(signal, bit)
+                await bench.cycles.edge()
+                assert await bench.sample("run", "kill") == [0, 1], (signal._name, bit)
+                await corrupted(bench)
+                assert await bench.sample("irq") == [1]
+                await bench.cycles.edge()
+                await bench.write("CONTROL", SOFT_RESET)
+                await bench.cycles.edge(SETTLE + 4)
+                assert await bench.read("STATUS") == 0
+
+
+@cocotb.test()
+async def flips_of_the_windows(dut):
+    """`kill` is up from the next cycle on; writing the register again heals it."""
+    bench = await Bench.new(dut)
+    rng = random.Random(7)
+    values = {name: rng.getrandbits(32) & writable(REGISTERS[name], CONFIG) for name in LOCKED}
+    values["WATCHDOG"] |= 1 << 20
+    for name, value in values.items():
+        await bench.write(name, value)
+    for name, value in values.items():
+        signals = [(getattr(dut.registers, name.lower()), bit) for bit in range(32)]
+        signals = [(s, bit) for s, bit in signals if writable(REGISTERS[name], CONFIG) >> bit & 1]
+        used = {bit // 8 for _, bit in signals}
+        signals = rng.sample(signals, min(6, len(signals)))
+        signals += [(getattr(dut.registers, f"{name.lower()}_parity_{i}"), 0) for i in used]
+        for signal, bit in signals:
+            await bench.start()
+            await bench.until(1)  # FETCH samples the program's window in cycle 1
+            await invert(signal, bit)
+            assert await bench.sample("kill") == [0]
+            await bench.cycles.edge()
+            assert await bench.sample("run", "kill") == [1, 1], (signal._name, bit)
+            await bench.cycles.edge()
+            assert await bench.sample("run", "kill") == [0, 1]
+            await corrupted(bench)
+            await bench.write("CONTROL", SOFT_RESET)
+            await bench.cycles.edge(SETTLE + 4)
+            assert await bench.sample("kill") == [1]
+            await bench.cycles.edge()
+            await bench.write(name, value, strobe=1 << bit // 8 if len(signal) > 1 else 15)
+            await bench.cycles.edge(2)
+            assert await bench.sample("kill") == [0]
+            await bench.cycles.edge()
+            await bench.start()
+            await bench.until(4)
+            await bench.pulse(finish=1)
+            assert await bench.read("STATUS") == DONE

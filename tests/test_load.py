@@ -58,10 +58,13 @@ class LoadPath(wiring.Component):
         connect(m, engine.axi, flipped(self.m_axi))
         for name in ("unit", "segments", "act", "wgt", "par", "tbl", "fault"):
             connect(m, getattr(unit, name), flipped(getattr(self, name)))
+        connect(m, engine.segments, flipped(self.segments))
         for name in ("fetch", "fetch_data", "error"):
             connect(m, getattr(engine, name), flipped(getattr(self, name)))
         m.d.comb += [
             engine.kill.eq(self.kill),
+            engine.base.eq(self.segments.base[0]),
+            engine.size.eq(self.segments.size[0]),
             self.idle.eq(engine.idle),
             self.beats.eq(engine.beats),
         ]

@@ -45,6 +45,7 @@ class StorePath(wiring.Component):
         connect(m, engine.axi, flipped(self.m_axi))
         for name in ("unit", "segments", "act", "fault"):
             connect(m, getattr(unit, name), flipped(getattr(self, name)))
+        connect(m, engine.segments, flipped(self.segments))
         connect(m, engine.error, flipped(self.error))
         m.d.comb += [
             engine.kill.eq(self.kill),
