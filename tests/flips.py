@@ -31,6 +31,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "WGT": (".core.wgt.ram.cells",),
     "ACC": (".core.gemm.accumulator.*.cells",),
     "PAR": (".core.par.ram.cells",),
+    "tables": (".vector_unit.*.cells",),
     "fetch buffer": (".fetch.store",),
     "instruction queues": ("_queue.store", "_queue.head"),
     "DMA and job FIFOs": (".storage",),

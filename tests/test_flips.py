@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from weft.hdl.config import PRESETS
 from weft.hdl.registers import REGISTERS
 from weft.tb import fast
 from weft.tb.session import START, await_rest, prepare
 
-from .flips import Flip, Sampler, Subject, library, windows
+from .flips import Fate, Flip, Sampler, Subject, library, windows
 
 TINY = PRESETS["tiny"]
 
@@ -68,3 +70,37 @@ def test_bursts_outside_the_windows_are_seen(subject):
     machine.close()
     assert texts[0].startswith("AR, cycle 3: 128 bytes from 2147483648")
     assert sum(bool(text) for text in texts) >= 3
+
+
+#: Parts of the names of registers on the way of an address, from the host to the bus.
+ADDRESSES = (
+    *(".registers.program_", ".registers.const_", ".registers.output_", ".frontend.fetch."),
+    *(".load_unit.splitter.", ".store_unit.splitter.", ".write_engine.bursts."),
+    *(".read_engine.address.", ".write_engine.address.", ".write_engine.whole"),
+)
+
+
+@pytest.mark.parametrize("seed", [0, 2])
+def test_no_flip_of_an_address_leaves_the_windows(sampler, seed):
+    subject, rng = Subject(TINY, seed), random.Random(seed)
+    everything = [hit for hits in sampler.elements.values() for hit in hits]
+    for part in ADDRESSES:
+        for _ in range(12):
+            hit = rng.choice([e for e in everything if part in e.name])
+            word, bit = rng.randrange(hit.words), rng.randrange(hit.bits)
+            check(subject, Flip(hit, word, bit, rng.randrange(1, subject.cycles)))
+
+
+@pytest.mark.parametrize("seed", [1, 3, 4])
+def test_no_flip_hangs_the_machine_or_leaves_the_windows(sampler, seed):
+    subject, rng = Subject(TINY, seed), random.Random(seed)
+    for name in sampler.bits:
+        for _ in range(3):
+            check(subject, sampler.draw(name, subject.cycles, rng))
+
+
+def check(subject: Subject, flip: Flip) -> None:
+    """What must be so whatever flips."""
+    outcome = subject.run(flip)
+    assert not outcome.escape, f"{flip}: {outcome.escape}"
+    assert outcome.fate != Fate.HANG, f"{flip}"
