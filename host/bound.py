@@ -1,50 +1,97 @@
-"""The reference bound on a layer's cycles.
+"""The reference bound on a layer's cycles, and what goes into it.
 
 ``max(T, bytes / D)`` with ``T = ⌈K/rows⌉ · ⌈N/cols⌉ · max(M, rows) + (rows + cols − 1)``: the time
 of a weight-stationary array that never idles, or of the bus that moves weights, inputs and outputs
-once, at D = bus_bytes a cycle. A pool fused into its convolution costs nothing of its own.
+once, at D = bus_bytes a cycle. Depthwise weights lie on the diagonals of tiles; residual operands
+are left out; a pool fused into its convolution costs nothing of its own.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .ir import Conv, Graph, MatMul, Node, sources
+from .ir import Conv, MatMul, sources
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..hdl.config import Config
+    from .ir import Graph, Node
+
+
+@dataclass(frozen=True)
+class Product:
+    """What an array computes for a node: `count` products of an m×k by a k×n matrix.
+
+    A convolution is one after im2col, in each of its groups; of a depthwise one each channel.
+    """
+
+    count: int
+    m: int
+    k: int
+    n: int
+    depthwise: bool = False
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates."""
+        return self.count * self.m * self.k * self.n
+
+    def cycles(self, rows: int, cols: int) -> int:
+        """Cycles of a weight-stationary array of this size that never idles."""
+        if self.depthwise:
+            tiles = self.k * -(-self.count // cols)
+        else:
+            tiles = self.count * -(-self.k // rows) * -(-self.n // cols)
+        return tiles * max(self.m, rows) + rows + cols - 1
+
+
+def product(node: Node, graph: Graph) -> Product | None:
+    """The matrix products of a node for one image; None of a node without any."""
+    out = graph.tensors[node.output]
+    match node:
+        case Conv():
+            channels, height, width, inner = node.weight.shape
+            return Product(
+                node.groups,
+                out.height * out.width,
+                height * width * inner,
+                channels // node.groups,
+                depthwise=node.groups == channels and node.groups > 1 and inner == 1,
+            )
+        case MatMul(transposed=True):
+            source = graph.tensors[node.input]
+            return Product(node.heads, out.width, source.channels // node.heads, out.channels)
+        case MatMul():
+            source = graph.tensors[node.input]
+            return Product(node.heads, out.width, source.channels, out.channels // node.heads)
+        case _:
+            return None
 
 
 def macs(node: Node, graph: Graph) -> int:
     """Multiply-accumulates of a node for one image."""
-    out = graph.tensors[node.output]
-    if isinstance(node, MatMul):
-        source = graph.tensors[node.input]
-        return (
-            out.height
-            * out.width
-            * out.channels
-            * source.channels
-            // (node.heads if node.transposed else 1)
-        )
-    if not isinstance(node, Conv):
-        return 0
-    return out.height * out.width * node.weight.size
+    found = product(node, graph)
+    return found.macs if found else 0
 
 
-def bound_cycles(node: Node, graph: Graph, config: Config) -> int:
-    """The reference bound of one node, in cycles."""
-    out = graph.tensors[node.output]
-    names = (node.input,) if isinstance(node, Conv) else sources(node)
-    moved = [*(graph.tensors[name] for name in names), out]
-    sizes = [t.height * t.width * t.channels for t in moved]
-    if not isinstance(node, Conv):
-        return -(-sum(sizes) // config.bus_bytes)
-    channels, height, width, inner = node.weight.shape
-    groups = node.groups
-    tiles = -(-height * width * inner // config.rows) * -(-channels // groups // config.cols)
-    if groups > 1 and inner == 1 and channels == groups:
-        tiles, groups = height * width * -(-channels // config.cols), 1
-    vectors = max(out.height * out.width, config.rows)
-    time = groups * tiles * vectors + config.rows + config.cols - 1
-    return max(time, -(-(sum(sizes) + node.weight.size) // config.bus_bytes))
+def compulsory_bytes(nodes: Sequence[Node], graph: Graph) -> int:
+    """Bytes of weights, inputs (but for residuals) and output of nodes that run as one, once."""
+    made = {node.output for node in nodes}
+    read = [
+        name
+        for node in nodes
+        for name in ((node.input,) if isinstance(node, Conv) else sources(node))
+        if name not in made
+    ]
+    shapes = [graph.tensors[name].shape for name in dict.fromkeys((*read, nodes[-1].output))]
+    weights = sum(node.weight.size for node in nodes if isinstance(node, Conv))
+    return weights + sum(height * width * channels for height, width, channels in shapes)
+
+
+def bound_cycles(nodes: Sequence[Node], graph: Graph, config: Config) -> int:
+    """The reference bound of nodes that run as one, in cycles."""
+    products = [found for node in nodes if (found := product(node, graph))]
+    time = sum(found.cycles(config.rows, config.cols) for found in products)
+    return max(time, -(-compulsory_bytes(nodes, graph) // config.bus_bytes))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -92,16 +93,16 @@ def compile(graph: Graph, config: Config, *, inspect: bool = False) -> Program:
         code.append(b"".join(instruction.encode() for instruction in instructions))
         vectors = [step.layer for step in ordered if step.unit == Unit.VECTOR]
         lasts |= {layer: number for number, layer in enumerate(vectors, 1)}
+    traffic = _traffic(runs, config)
     layers = tuple(
-        Layer(
-            name=op.name,
-            kind=op.kind,
-            macs=sum(macs(node, legal) for node in op.nodes),
-            bound_cycles=bound_cycles(op.nodes[0], legal, config),
+        _layer(
+            op,
+            graph,
+            config,
+            traffic[index],
             last_vector=lasts.get(index, 0),
             dump=_port(dumps[index]) if index in dumps else None,
             run=run_of[index],
-            on_host=op.on_host,
         )
         for index, op in enumerate(ops)
     )
@@ -166,6 +167,48 @@ def _check_multipliers(graph: Graph, config: Config) -> None:
                 f"{node.name}: a multiplier exceeds the {config.multiplier_bits} bits of this "
                 f"machine; quantize with multiplier_bits={config.multiplier_bits}"
             )
+
+
+@dataclass
+class _Traffic:
+    """What the instructions of a layer move over the bus, in whole beats."""
+
+    read_bytes: int = 0
+    written_bytes: int = 0
+    instructions: int = 0
+
+
+def _traffic(runs: list[list[Step]], config: Config) -> dict[int, _Traffic]:
+    """The traffic of each layer; END belongs to the last one of its run."""
+    out: dict[int, _Traffic] = defaultdict(_Traffic)
+    bus = config.bus_bytes
+    for steps in runs:
+        for step in steps:
+            mine = out[step.layer]
+            mine.instructions += 1
+            if step.opcode in (Opcode.LOAD, Opcode.STORE):
+                moved = step.fields["rows"] * -(-step.fields["length"] // bus) * bus
+                mine.read_bytes += moved * (step.opcode == Opcode.LOAD)
+                mine.written_bytes += moved * (step.opcode == Opcode.STORE)
+        out[max(step.layer for step in steps)].instructions += 1
+    return out
+
+
+def _layer(op: Op, graph: Graph, config: Config, traffic: _Traffic, **where: Any) -> Layer:
+    """The report of an operation: its work is that of the network's own nodes, not the host's."""
+    names = {node.name for node in op.nodes}
+    nodes = [node for node in graph.nodes if node.name in names and not op.on_host]
+    return Layer(
+        name=op.name,
+        kind=op.kind,
+        macs=sum(macs(node, graph) for node in nodes),
+        bound_cycles=bound_cycles(nodes, graph, config) if nodes else 0,
+        on_host=op.on_host,
+        read_bytes=traffic.read_bytes,
+        written_bytes=traffic.written_bytes,
+        instructions=traffic.instructions,
+        **where,
+    )
 
 
 def _port(home: Home) -> Port:

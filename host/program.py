@@ -113,6 +113,10 @@ class Layer:
         The run of the machine that computes it; for the host's layers, the one before.
     on_host
         Whether the host computes it.
+    read_bytes, written_bytes
+        What its LOADs and STOREs move, in whole beats.
+    instructions
+        How many it has; END belongs to the last layer of its run.
     """
 
     name: str
@@ -123,6 +127,14 @@ class Layer:
     dump: Port | None = None
     run: int = 0
     on_host: bool = False
+    read_bytes: int = 0
+    written_bytes: int = 0
+    instructions: int = 0
+
+    @property
+    def moved_bytes(self) -> int:
+        """Bytes over the bus: operands, results, and the instructions themselves."""
+        return self.read_bytes + self.written_bytes + self.instructions * INSTRUCTION_BYTES
 
 
 @dataclass(frozen=True)
@@ -496,6 +508,9 @@ def _layer(entry: dict[str, Any]) -> Layer:
         dump=None if entry["dump"] is None else _port(entry["dump"]),
         run=_integer(entry["run"]),
         on_host=bool(entry["on_host"]),
+        read_bytes=_integer(entry["read_bytes"]),
+        written_bytes=_integer(entry["written_bytes"]),
+        instructions=_integer(entry["instructions"]),
     )
 
 
