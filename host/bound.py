@@ -90,8 +90,11 @@ def compulsory_bytes(nodes: Sequence[Node], graph: Graph) -> int:
     return weights + sum(height * width * channels for height, width, channels in shapes)
 
 
-def bound_cycles(nodes: Sequence[Node], graph: Graph, config: Config) -> int:
-    """The reference bound of nodes that run as one, in cycles."""
+def bound_cycles(
+    nodes: Sequence[Node], graph: Graph, config: Config, *, beat_interval: int = 1
+) -> int:
+    """The reference bound of nodes that run as one, in cycles; a beat takes `beat_interval`."""
     products = [found for node in nodes if (found := product(node, graph))]
     time = sum(found.cycles(config.rows, config.cols) for found in products)
-    return max(time, -(-compulsory_bytes(nodes, graph) // config.bus_bytes))
+    beats = -(-compulsory_bytes(nodes, graph) // config.bus_bytes)
+    return max(time, beats * beat_interval)

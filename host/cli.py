@@ -16,6 +16,7 @@ from rich.table import Table
 
 from ..hdl.config import PRESETS, ConfigError
 from ..hdl.config import load as load_config
+from .cli_bench import bench
 from .commands import SIGNALLESS, require_place, run_lenet, run_program
 from .device import DeviceError, backends
 from .errors import WeftError
@@ -75,6 +76,7 @@ def _weft(
     \b
     weft run lenet                         torch to RTL, every byte compared
     weft run lenet --backend golden        without a simulator
+    weft bench resnet18                    cycles by layer, bounds, peers
     weft config show small > mine.toml     start a configuration of your own
     weft run lenet --config mine.toml      run on it
     weft verilog --config mine.toml -o out take its Verilog
@@ -169,6 +171,9 @@ def run(
         machine = None if config is None else load_config(config)
         memory = latency, beat_interval
         run_program(Path(target), backend, machine, images, *memory, input, output, trace, json)
+
+
+app.command()(bench)
 
 
 # -- compile, disassemble ----------------------------------------------------------------------

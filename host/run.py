@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .device import Device, Result
-    from .program import Program
+    from .program import Program, Segments
     from .timing.prediction import Prediction
 
 
@@ -113,6 +114,7 @@ def run(
     *,
     reference: dict[str, np.ndarray] | None = None,
     inspect: Program | None = None,
+    checker: Device | None = None,
     latency: int = 50,
     beat_interval: int = 1,
     progress: Callable[[int], None] | None = None,
@@ -127,6 +129,8 @@ def run(
         Every tensor of the network by name, int8 [N, …], as the interpreter computes them.
     inspect
         The same network compiled with ``inspect=True``; run besides, to compare every layer.
+    checker
+        A second device, that runs `inspect` at the same time.
     latency, beat_interval
         Those of the device's memory, for the prediction.
     progress
@@ -150,33 +154,36 @@ def run(
         LayerReport(layer.name, layer.kind, layer.macs, layer.bound_cycles)
         for layer in program.layers
     ]
-    for index, x in enumerate(inputs):
-        segments, results = program.execute(device, x)
-        out = program.unpack(program.output, segments)
-        report.outputs.append(out)
-        if all(result.counters for result in results):
-            for result in results:
-                report.cycles = (report.cycles or 0) + result.counters["CYCLES"]
-                for name, value in result.counters.items():
-                    report.counters[name] = report.counters.get(name, 0) + value
-            _add_layer_cycles(report, results)
-        if reference is not None:
-            report.mismatches = (report.mismatches or 0) + int(
-                np.count_nonzero(out != reference[program.output.name][index])
-            )
-        if reference is not None and inspect is not None:
-            segments, _ = inspect.execute(device, x)
-            for row, layer in zip(report.layers, inspect.layers, strict=True):
-                if layer.dump is None:
-                    continue
-                got = inspect.unpack(layer.dump, segments)
-                wrong = int(np.count_nonzero(got != reference[layer.dump.name][index]))
-                row.mismatches = (row.mismatches or 0) + wrong
-                report.mismatches = (report.mismatches or 0) + wrong
-        if progress is not None:
-            progress(index + 1)
+    with ThreadPoolExecutor(1) as pool:
+        for index, x in enumerate(inputs):
+            checked = None
+            if inspect is not None and checker is not None:
+                checked = pool.submit(inspect.execute, checker, x)
+            segments, results = program.execute(device, x)
+            out = program.unpack(program.output, segments)
+            report.outputs.append(out)
+            if all(result.counters for result in results):
+                _add_counters(report, results)
+            if reference is not None:
+                report.mismatches = (report.mismatches or 0) + int(
+                    np.count_nonzero(out != reference[program.output.name][index])
+                )
+            if reference is not None and inspect is not None:
+                segments, _ = checked.result() if checked else inspect.execute(device, x)
+                _compare_layers(report, inspect, segments, reference, index)
+            if progress is not None:
+                progress(index + 1)
     report.seconds = time.perf_counter() - start
     return report
+
+
+def _add_counters(report: Report, results: list[Result]) -> None:
+    """Add the counters of each run for one input."""
+    for result in results:
+        report.cycles = (report.cycles or 0) + result.counters["CYCLES"]
+        for name, value in result.counters.items():
+            report.counters[name] = report.counters.get(name, 0) + value
+    _add_layer_cycles(report, results)
 
 
 def _add_layer_cycles(report: Report, results: list[Result]) -> None:
@@ -193,3 +200,20 @@ def _add_layer_cycles(report: Report, results: list[Result]) -> None:
         for (row, _), end in zip(rows, ends, strict=True):
             row.cycles = (row.cycles or 0) + end - before
             before = end
+
+
+def _compare_layers(
+    report: Report,
+    inspect: Program,
+    segments: Segments,
+    reference: dict[str, np.ndarray],
+    index: int,
+) -> None:
+    """Count the bytes in which the layers of input `index` differ from the reference."""
+    for row, layer in zip(report.layers, inspect.layers, strict=True):
+        if layer.dump is None:
+            continue
+        got = inspect.unpack(layer.dump, segments)
+        wrong = int(np.count_nonzero(got != reference[layer.dump.name][index]))
+        row.mismatches = (row.mismatches or 0) + wrong
+        report.mismatches = (report.mismatches or 0) + wrong

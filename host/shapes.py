@@ -49,8 +49,8 @@ def graph(text: str, multiplier_bits: int = 32) -> Graph:
     """
     if found := _GEMM.fullmatch(text):
         m, k, n = map(int, found.groups())
-        source, weight, options = Tensor("x", 1, m, k, 1.0), (n, 1, 1, k), {"kind": "linear"}
-        size = 1, m
+        source, size, weight = Tensor("x", 1, m, k, 1.0), (1, m), (n, 1, 1, k)
+        options: dict[str, Any] = {"kind": "linear"}
     elif found := _CONV.fullmatch(text):
         height, width, channels = map(int, found.groups()[:3])
         source = Tensor("x", height, width, channels, 1.0)

@@ -196,6 +196,11 @@ class VerilatorDevice(_Simulated):
         digests = {unit: machine.digests(unit) for unit in Unit}
         return Trace(digests, machine.writes(), self._bases)
 
+    @property
+    def cycle(self) -> int:
+        """Cycles since START; while :meth:`run` works in one thread others may ask."""
+        return self._machine.cycle
+
     def _read(self, *names: str) -> dict[str, int]:
         return {name: self._machine.read(REGISTERS[name].address) for name in names}
 
