@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..hdl.isa import Unit
 from . import compiler, interpreter, peers, targets
-from .bound import Product, bound_cycles, compulsory_bytes, product
+from .bound import bound_cycles, compulsory_bytes, product
 from .device import open_device
 from .errors import WeftError
-from .progress import Bar, status
-from .run import Report, run
-from .timing.machine import predict
+from .progress import Count, status
+from .run import LayerReport, Report, run
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..hdl.config import Config
     from .device import Device
     from .ir import Graph, Node
-    from .program import Layer, Program
-    from .targets import Target
+    from .program import Layer
     from .timing.account import UnitAccount
-    from .timing.prediction import Prediction
 
 #: Backends that count cycles.
 BACKENDS = ("verilator", "model", "icarus")
@@ -53,6 +53,8 @@ class LayerResult:
 
     Attributes
     ----------
+    on_host
+        Whether the host computes it; then all numbers are 0.
     ideal_cycles
         Of an array that does a useful multiply-accumulate in every cell in every cycle.
     bound_cycles
@@ -60,7 +62,7 @@ class LayerResult:
     cycles
         From the end of the layer before to its own.
     ratio
-        Cycles over bound.
+        Cycles over bound; None where nothing bounds them.
     stalls
         Cycles of these in which the array waited, by what for: "weights", a unit's data or room
         ("LOAD", "VECTOR"), or "instructions".
@@ -74,11 +76,12 @@ class LayerResult:
 
     name: str
     kind: str
+    on_host: bool
     macs: int
     ideal_cycles: int
     bound_cycles: int
     cycles: int
-    ratio: float
+    ratio: float | None
     stalls: dict[str, int]
     moved_bytes: int
     compulsory_bytes: int
@@ -110,7 +113,7 @@ class Result:
     ideal_cycles: int
     bound_cycles: int
     cycles: int
-    ratio: float
+    ratio: float | None
     utilization: float
     stalls: dict[str, int]
     moved_bytes: int
@@ -171,52 +174,56 @@ def measure(
         program = compiler.compile(target.graph, config)
         inspect = compiler.compile(target.graph, config, inspect=True)
     with status(f"{name}: computing the reference", quiet):
-        prediction = predict(config, program.code, latency=latency, beat_interval=beat_interval)
         reference = interpreter.run_all(target.graph, target.inputs)
-    memory = {"latency": latency, "beat_interval": beat_interval}
     with status(f"{name}: preparing {backend}", quiet):
-        device = open_device(backend, config, **memory)
-        checker = open_device(_CHECKERS.get(backend, backend), config, **memory)
+        other = _CHECKERS.get(backend, backend)
+        device, checker = (
+            open_device(which, config, latency=latency, beat_interval=beat_interval)
+            for which in (backend, other)
+        )
     try:
         with ThreadPoolExecutor(1) as pool:
             future = pool.submit(
-                run, program, device, target.inputs,
-                reference=reference, inspect=inspect, checker=checker, **memory,
-            )  # fmt: skip
-            _follow(f"{name}: running on {backend}", future, device, prediction, quiet)
+                run,
+                program,
+                device,
+                target.inputs,
+                reference=reference,
+                inspect=inspect,
+                checker=checker,
+                latency=latency,
+                beat_interval=beat_interval,
+            )
+            _follow(f"{name}: running on {backend}", future, device, quiet)
             report = future.result()
     finally:
         device.close()
         checker.close()
-    return _result(name, backend, target, report, prediction)
+    return _result(name, backend, target.graph, report)
 
 
-def _follow(text: str, future: Future, device: Device, prediction: Prediction, quiet: bool) -> None:
-    """Show how far a run is, in thousands of cycles, until it ends."""
+def _follow(text: str, future: Future, device: Device, quiet: bool) -> None:
+    """Show that a run goes on until it ends, and where the device knows it, its cycles."""
     if not hasattr(device, "cycle"):
         with status(text, quiet):
             wait([future])
         return
-    with Bar(text, prediction.cycles // 1000, quiet) as step:
+    with Count(text, "cycles", quiet) as show:
         while not wait([future], _POLL).done:
-            step(device.cycle // 1000)  # pyright: ignore[reportAttributeAccessIssue]
-        step(prediction.cycles // 1000)
+            show(device.cycle)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def _result(
-    name: str, backend: str, target: Target, report: Report, prediction: Prediction
-) -> Result:
+def _result(name: str, backend: str, graph: Graph, report: Report) -> Result:
     program = report.program
-    config, layers = program.config, program.layers
-    accounts = [units[Unit.MATMUL] for units in prediction.by_layer(layers)]
+    config = program.config
+    accounts = _accounts(report)
     rows = [
-        _layer(layer, row.cycles or 0, row.mismatches or 0, account, target.graph, report)
-        for layer, row, account in zip(layers, report.layers, accounts, strict=True)
+        _layer(layer, row, account, graph, report)
+        for layer, row, account in zip(program.layers, report.layers, accounts, strict=True)
     ]
     assert report.cycles is not None
     cells = config.rows * config.cols
     bound = sum(row.bound_cycles for row in rows)
-    whole = prediction.account()[Unit.MATMUL]
     return Result(
         network=name,
         config=config.name,
@@ -230,79 +237,102 @@ def _result(
         ideal_cycles=-(-program.macs // cells),
         bound_cycles=bound,
         cycles=report.cycles,
-        ratio=report.cycles / bound,
+        ratio=report.cycles / bound if bound else None,
         utilization=program.macs / (report.cycles * cells),
-        stalls=stalls(whole),
+        stalls=_sum(row.stalls for row in rows),
         moved_bytes=sum(row.moved_bytes for row in rows),
         compulsory_bytes=sum(row.compulsory_bytes for row in rows),
         mismatches=report.mismatches or 0,
         as_predicted=bool(report.as_predicted),
         seconds=round(report.seconds, 3),
-        peers=_peers(name, rows, program),
+        peers=_peers(name, rows, config),
         layers=tuple(rows),
     )
 
 
+def _accounts(report: Report) -> list[UnitAccount | None]:
+    """What the array did during each layer; None for layers of the host."""
+    layers = report.program.layers
+    out: list[UnitAccount | None] = [None] * len(layers)
+    for number, prediction in enumerate(report.predictions):
+        mine = [i for i, x in enumerate(layers) if x.run == number and not x.on_host]
+        accounts = prediction.by_layer([layers[i] for i in mine])
+        for index, account in zip(mine, accounts, strict=True):
+            out[index] = account[Unit.MATMUL]
+    return out
+
+
 def layer_nodes(layer: Layer, graph: Graph) -> list[Node]:
-    """The nodes of `graph` that a compiled layer computes."""
-    names = layer.name.split("+")
+    """The nodes of `graph` that the machine computes in a compiled layer."""
+    names = () if layer.on_host else layer.name.split("+")
     return [node for node in graph.nodes if node.name in names]
 
 
 def stalls(account: UnitAccount) -> dict[str, int]:
     """The cycles in which the array waited, by what for, most first."""
-    causes = {"weights": account.memory, "instructions": account.empty}
-    for (unit, _), cycles in account.semaphores.items():
-        causes[unit.name] = causes.get(unit.name, 0) + cycles
-    return {k: v for k, v in sorted(causes.items(), key=lambda item: -item[1]) if v}
+    causes = [{"weights": account.memory}, {"instructions": account.empty}]
+    causes += [{unit.name: cycles} for (unit, _), cycles in account.semaphores.items()]
+    return _sum(causes)
+
+
+def _sum(causes: Iterable[dict[str, int]]) -> dict[str, int]:
+    """The sum of accounts, most first."""
+    total = Counter[str]()
+    for entry in causes:
+        total.update(entry)
+    return {name: cycles for name, cycles in total.most_common() if cycles}
 
 
 def _layer(
-    layer: Layer, cycles: int, wrong: int, account: UnitAccount, graph: Graph, report: Report
+    layer: Layer, row: LayerReport, account: UnitAccount | None, graph: Graph, report: Report
 ) -> LayerResult:
     config = report.program.config
     nodes = layer_nodes(layer, graph)
     bound = bound_cycles(nodes, graph, config, beat_interval=report.beat_interval)
-    products: list[Product] = [p for node in nodes if (p := product(node, graph))]
+    products = [found for node in nodes if (found := product(node, graph))]
+    cycles = row.cycles or 0
     return LayerResult(
         name=layer.name,
         kind=layer.kind,
+        on_host=layer.on_host,
         macs=layer.macs,
         ideal_cycles=-(-layer.macs // (config.rows * config.cols)),
         bound_cycles=bound,
         cycles=cycles,
-        ratio=cycles / bound,
-        stalls=stalls(account),
+        ratio=cycles / bound if bound else None,
+        stalls=stalls(account) if account else {},
         moved_bytes=layer.moved_bytes,
         compulsory_bytes=compulsory_bytes(nodes, graph),
         scale_sim_cycles=(
             peers.scale_sim_cycles(products, config.rows, config.cols) if products else None
         ),
-        mismatches=wrong,
+        mismatches=row.mismatches or 0,
     )
 
 
-def _peers(name: str, rows: list[LayerResult], program: Program) -> tuple[PeerCycles, ...]:
+def _peers(name: str, rows: list[LayerResult], config: Config) -> tuple[PeerCycles, ...]:
     """SCALE-Sim on the layers that it can model, and what others published for this network."""
     modelled = [row for row in rows if row.scale_sim_cycles is not None]
     out = [
         PeerCycles(
-            peers.SCALE_SIM.name,
-            peers.SCALE_SIM.memory,
-            "matrix products alone",
-            peers.SCALE_SIM.source,
-            sum(row.scale_sim_cycles or 0 for row in modelled),
-            sum(row.cycles for row in modelled),
+            name=peers.SCALE_SIM.name,
+            memory=peers.SCALE_SIM.memory,
+            scope="matrix products alone",
+            source=peers.SCALE_SIM.source,
+            cycles=sum(row.scale_sim_cycles or 0 for row in modelled),
+            ours=sum(row.cycles for row in modelled),
         )
     ]
-    config = program.config
     for entry in peers.published(name, config.rows, config.cols):
         first, last = entry.skipped
-        counted = rows[first : len(rows) - last]
         out.append(
             PeerCycles(
-                entry.peer.name, entry.peer.memory, entry.scope, entry.peer.source,
-                entry.cycles, sum(row.cycles for row in counted),
+                name=entry.peer.name,
+                memory=entry.peer.memory,
+                scope=entry.scope,
+                source=entry.peer.source,
+                cycles=entry.cycles,
+                ours=sum(row.cycles for row in rows[first : len(rows) - last]),
             )
-        )  # fmt: skip
+        )
     return tuple(out)

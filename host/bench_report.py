@@ -37,7 +37,7 @@ def table(result: Result) -> Table:
 def _cells(row: LayerResult | Result, peer: int | None) -> list[str]:
     return [
         *(f"{n:,}" for n in (row.macs, row.ideal_cycles, row.bound_cycles, row.cycles)),
-        f"{row.ratio:.3f}",
+        "–" if row.ratio is None else f"{row.ratio:.3f}",
         waits(row),
         short(row.moved_bytes),
         short(row.compulsory_bytes),

@@ -78,6 +78,8 @@ def macs(node: Node, graph: Graph) -> int:
 
 def compulsory_bytes(nodes: Sequence[Node], graph: Graph) -> int:
     """Bytes of weights, inputs (but for residuals) and output of nodes that run as one, once."""
+    if not nodes:
+        return 0
     made = {node.output for node in nodes}
     read = [
         name

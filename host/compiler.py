@@ -202,7 +202,7 @@ def _layer(op: Op, graph: Graph, config: Config, traffic: _Traffic, **where: Any
         name=op.name,
         kind=op.kind,
         macs=sum(macs(node, graph) for node in nodes),
-        bound_cycles=bound_cycles(nodes, graph, config) if nodes else 0,
+        bound_cycles=bound_cycles(nodes, graph, config),
         on_host=op.on_host,
         read_bytes=traffic.read_bytes,
         written_bytes=traffic.written_bytes,

@@ -45,3 +45,27 @@ class Bar:
 
     def __exit__(self, *exc: object) -> None:
         self._bar.stop()
+
+
+class Count:
+    """A line with a number that grows; entering gives the callback that sets it."""
+
+    def __init__(self, text: str, unit: str, quiet: bool):
+        self._text, self._unit = text, unit
+        self._status = None if quiet or not _err.is_terminal else _err.status(text)
+        self._quiet = quiet
+
+    def __enter__(self) -> Callable[[int], None]:
+        if self._status is not None:
+            self._status.start()
+        elif not self._quiet:
+            _err.print(f"{self._text} …", highlight=False, soft_wrap=True)
+        return self._show
+
+    def _show(self, number: int) -> None:
+        if self._status is not None:
+            self._status.update(f"{self._text}: {number:,} {self._unit}")
+
+    def __exit__(self, *exc: object) -> None:
+        if self._status is not None:
+            self._status.stop()
