@@ -69,23 +69,23 @@ def bench(
     out = Console()
     if not out.is_terminal:
         out = Console(width=max(out.width, _WIDTH))
-    failures: list[str] = []
+    failed = False
     for name in targets or list(NETWORKS):
         try:
             result = measure(
                 name, machine, backend=backend, latency=latency, beat_interval=beat_interval,
                 quiet=json,
             )  # fmt: skip
+            failure = result.failure
+            if json:
+                print(jsonlib.dumps(result.to_json()), flush=True)
+            else:
+                out.print(table(result))
+                out.print(sentences(result), highlight=False, soft_wrap=True)
         except (WeftError, DeviceError) as error:
-            failures.append(str(error))
-            if len(targets or NETWORKS) > 1:
-                print(f"weft: {error}", file=sys.stderr)
-            continue
-        if json:
-            print(jsonlib.dumps(result.to_json()), flush=True)
-        else:
-            out.print(table(result))
-            out.print(sentences(result), highlight=False, soft_wrap=True)
-        failures += [text for text in (result.failure,) if text]
-    if failures:
-        raise WeftError(failures[-1])
+            failure = str(error)
+        if failure:
+            print(f"weft: {failure}", file=sys.stderr)
+            failed = True
+    if failed:
+        raise typer.Exit(1)

@@ -240,8 +240,8 @@ def test_version(good):
     assert good("--version").startswith("weft 0.")
 
 
-COMMANDS = ((), ("run",), ("compile",), ("disasm",), ("isa",), ("verilog",), ("config",),
-            ("config", "list"), ("config", "show"))  # fmt: skip
+COMMANDS = ((), ("run",), ("bench",), ("compile",), ("disasm",), ("isa",), ("verilog",),
+            ("config",), ("config", "list"), ("config", "show"))  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
