@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from .plan import OpPlan
 
 
+#: The first column blocks of a run load so many weight tiles at once, for the array to begin early.
+_FIRST_BLOCKS, _FIRST_TILES = 6, 2
+
+
 def emit_conv(emitter: Emitter, op: Op, plan: OpPlan, graph: Graph) -> None:
     """Emit `op`, whose first node is a convolution, tile by tile."""
     assert op.conv is not None
@@ -87,6 +91,7 @@ class _Tile:
     def emit(self) -> None:
         parts = blocks(self._conv, self._config)
         depth = self._plan.depth
+        self._early = [] if self._emitter.steps else parts[:_FIRST_BLOCKS]
         for start in range(0, self._graph.tensors[self._op.output].channels, depth):
             end = start + depth
             group = self._group([b for b in parts if start <= b.first < end])
@@ -127,22 +132,21 @@ class _Tile:
             else [(piece, block) for block in group.blocks for piece in cut]
         )
         for piece, block in order:
-            boxes, par = self._boxes(block), 0
+            few = config.rows * _FIRST_TILES if block in self._early else None
+            boxes = self._boxes(block, few)
             for index, box in enumerate(boxes):
                 weights = self._load_weights(block, index, box)
-                self._source.need(self._last_row(piece))
-                if index == 0:
-                    par = self._emitter.load_parameters(
-                        conv.name, conv.requant, conv.residual,
-                        block.first, block.first + block.count,
-                    )  # fmt: skip
+                self._source.need(self._last_row(piece), self._last_column(piece))
                 self._matmul(piece, block, box, weights, index > 0)
+            par = self._emitter.load_parameters(
+                conv.name, conv.requant, conv.residual, block.first, block.first + block.count
+            )
             self._drain(group, piece, block, par)
 
-    def _boxes(self, block: Block) -> list[KBox]:
+    def _boxes(self, block: Block, limit: int | None = None) -> list[KBox]:
         _, height, width, _ = self._conv.weight.shape
         kc = inner_count(self._conv, block.inner_count, self._source.view, self._config)
-        return k_boxes((height, width), kc, self._config)
+        return k_boxes((height, width), kc, self._config, limit)
 
     def _rows(self, box: KBox) -> int:
         """Weight rows of a reduction box, in whole tiles."""
@@ -175,6 +179,13 @@ class _Tile:
         last = (y + piece.height * self._op.window[0] - 1) * conv.stride[0] - conv.padding[0]
         return last + (conv.weight.shape[1] - 1) * conv.dilation[0] + 1
 
+    def _last_column(self, piece: Chunk) -> int:
+        """The input column after the last one that a chunk reads."""
+        conv = self._conv
+        _, x = self._origin(piece)
+        last = (x + piece.width * self._op.window[1] - 1) * conv.stride[1] - conv.padding[1]
+        return last + (conv.weight.shape[2] - 1) * conv.dilation[1] + 1
+
     def _matmul(
         self, piece: Chunk, block: Block, box: KBox, weights: int, accumulate: bool
     ) -> None:
@@ -188,7 +199,10 @@ class _Tile:
         ky, kx = box.ky[1] - box.ky[0], box.kx[1] - box.kx[0]
         kc = box.kc[1] - box.kc[0]
         require("inner channels", kc, 65535, conv.name)
-        start, end = view.span(iy0, iy0 + (oy - 1) * sy + (ky - 1) * dy + 1)
+        start, end = view.span(
+            (iy0, iy0 + (oy - 1) * sy + (ky - 1) * dy + 1),
+            (ix0, ix0 + (ox - 1) * sx + (kx - 1) * dx + 1),
+        )
         end += config.rows if box.kc[1] > block.inner_count else 0
         tiles_ = self._rows(box) // config.rows
         emitter.step(
@@ -268,7 +282,7 @@ class _Tile:
         emitter, config = self._emitter, self._config
         wy, wx = self._op.window
         table, reads = emitter.load_table(None if self._op.staged else self._op.table)
-        (y, y1), (x, _) = area.rows, area.columns
+        (y, y1), (x, x1) = area_span = area.rows, area.columns
         fields = {
             "dst": target.address(y, x, block.first), "par": par, "dst_row": target.row_pitch,
             "dst_pixel": target.pixel_pitch,
@@ -282,17 +296,17 @@ class _Tile:
         accesses = [
             emitter.accumulators(False),
             Access("par", par, par + block.count, False),
-            *emitter.act_write(*target.span(y, y1)),
+            *emitter.act_write(*target.span(*area_span)),
             *reads,
         ]
         if group.residual is not None:
-            group.residual.need(y1)
+            group.residual.need(y1, x1)
             source = group.residual.view
             fields |= {
                 "residual": 1, "res": source.address(y, x, block.first),
                 "res_row": source.row_pitch, "res_pixel": source.pixel_pitch,
             }  # fmt: skip
-            accesses += emitter.act_read(*source.span(y, y1))
+            accesses += emitter.act_read(*source.span(*area_span))
         positions = area.height * area.width * wy * wx
         lanes = -(-block.count // config.vector_lanes)
         emitter.step(Opcode.DRAIN, fields, accesses, lanes * positions + VECTOR_OVERHEAD)

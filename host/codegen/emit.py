@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from math import gcd
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 #: ACT addresses of windows are modulo this.
 ADDRESS_MASK = (1 << 20) - 1
 _MOST_LENGTH = (1 << 20) - 1
+_PARAMETER_BLOCKS = 4
 
 
 class Emitter:
@@ -122,9 +125,11 @@ class Emitter:
 
     @property
     def most_parameters(self) -> int:
-        """Channels whose parameters are loaded together: a quarter of PAR, in whole blocks."""
+        """Channels whose parameters are loaded together: a few column blocks, at most a quarter of
+        PAR.
+        """
         cols = self.config.cols
-        return max(self.config.par_entries // 4 // cols, 1) * cols
+        return max(min(self.config.par_entries // 4 // cols, _PARAMETER_BLOCKS), 1) * cols
 
     def load_parameters(
         self, name: str, requant: Requant, residual: Residual | None, first: int, end: int
@@ -233,22 +238,32 @@ _MOST_ROWS = 4095
 class Window:
     """A tensor, or the tile of it in ACT, from which an operation reads rows.
 
-    Rows that pass through ACT are loaded when they are first asked for.
+    Rows that pass through ACT are loaded when they are first asked for, a map of one row column by
+    column.
     """
 
     def __init__(self, emitter: Emitter, view: View, home: Home | None):
         self.view = view
         self._emitter = emitter
         self._home = home
-        self._loaded = view.box.rows[0]
+        self._flat = view.box.height == 1
+        self._loaded = view.box.columns[0] if self._flat else view.box.rows[0]
 
-    def need(self, end: int) -> None:
-        """Have all rows before `end` (as far as the view has them) loaded."""
-        end = min(end, self.view.box.rows[1])
+    def need(self, row: int, column: int) -> None:
+        """Have all rows before `row` loaded, and of a single row all columns before `column`, as
+        far as the view has them.
+        """
+        box = self.view.box
+        bounds = box.columns if self._flat else box.rows
+        end = min(column if self._flat else row, bounds[1])
+        if self._flat:
+            beat = self._emitter.config.bus_bytes
+            align = beat // gcd(beat, box.depth)
+            end = min(-(-end // align) * align, bounds[1])
         if self._home is None or end <= self._loaded:
             return
-        box = self.view.box
-        part = Box((self._loaded, end), box.columns, box.channels)
+        span = self._loaded, end
+        part = replace(box, columns=span) if self._flat else replace(box, rows=span)
         self._emitter.transfer(Opcode.LOAD, self._home, self.view, part)
         self._loaded = end
 

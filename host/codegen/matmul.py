@@ -97,7 +97,7 @@ def emit_matmul(emitter: Emitter, op: Op, plan: OpPlan, graph: Graph) -> None:
             for piece in chunks(1, head.source.width, (1, 1), (1, 1023), config):
                 x = head.source.columns[0] + piece.x
                 weights = _load(emitter, node, head, c)
-                source.need(head.source.rows[1])
+                source.need(head.source.rows[1], x + piece.width)
                 par = emitter.load_parameters(node.name, node.requant, None, c, c + count)
                 _multiply(emitter, source.view, head, x, piece.width, weights)
                 _drain(emitter, op, target, head, x, piece.width, c, count, par)

@@ -41,6 +41,8 @@ _WORSE = 1.02
 _SHARED = 1.15
 #: Cycles that a tile costs beside its work, about.
 _PER_TILE = 20
+#: Cycles that a store costs beside its beats, about, for the array.
+_PER_STORE = 2
 
 
 @dataclass(frozen=True)
@@ -265,7 +267,7 @@ class _Planner:
         return result
 
     def _extent(self, view: View) -> tuple[int, int]:
-        start, end = view.span(*view.box.rows)
+        start, end = view.span(view.box.rows)
         return start, end + self._slack(view.tensor.name)
 
     def _members(self, root: str) -> list[tuple[str, int]]:
@@ -373,11 +375,11 @@ class _Planner:
         align = config.bus_bytes // gcd(config.bus_bytes, out.channels)
         if op.output in result.homes and result.homes[op.output].channel_pitch > 1:
             align = config.bus_bytes
-        width = out.width
-        while width > align:
-            width = -(-width // (2 * align)) * align
-            for depth in dict.fromkeys((depths[0], depths[-1])):
-                yield 1, width, depth
+        parts = _parts(out.width) if out.height == 1 else _halves(out.width)
+        for width in dict.fromkeys(-(-part // align) * align for part in parts):
+            if width < out.width:
+                for depth in dict.fromkeys((depths[0], *depths[-2:])):
+                    yield 1, width, depth
 
     def _fit_product(
         self, op: Op, node: MatMul, result: Plan, taken: list[tuple[int, int]]
@@ -529,7 +531,9 @@ class _Planner:
             stores = out.height * out.width * out.channels // bus
         steady = max(array, loads, stores, vector)
         groups = -(-out.channels // depth)
-        return steady + startup + len(cuts) * groups * _PER_TILE + _TAIL
+        if op.output == graph.output:  # nothing hides the last transfer
+            startup += stores // (len(cuts) * groups)
+        return steady + startup + len(cuts) * (_PER_TILE + groups * _PER_STORE) + _TAIL
 
     def _loads(self, op: Op, cuts: list[Tile]) -> int:
         """Bus beats of the input windows."""
@@ -594,6 +598,15 @@ def window_pitch(op: Op, graph: Graph, width: int, config: Config) -> int:
     channels = graph.tensors[op.input].channels
     nodes = [op.conv] if op.conv is not None else []
     return row_pitch(width * channels, channels, nodes, config)
+
+
+def _halves(size: int) -> list[int]:
+    """⌈size / 2⌉, ⌈size / 4⌉, … 1."""
+    out = []
+    while size > 1:
+        size = -(-size // 2)
+        out.append(size)
+    return out
 
 
 def stage_depth(cuts: list[Tile], config: Config) -> int:

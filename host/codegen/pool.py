@@ -43,7 +43,8 @@ def emit_pool(emitter: Emitter, op: Op, plan: OpPlan, graph: Graph) -> None:
         for piece in chunks(tile.out.height, tile.out.width, (1, 1), most, config):
             y, x = tile.out.rows[0] + piece.y, tile.out.columns[0] + piece.x
             last = (y + piece.height - 1) * pool.stride[0] - pool.padding[0] + pool.kernel[0]
-            source.need(last)
+            across = (x + piece.width - 1) * pool.stride[1] - pool.padding[1] + pool.kernel[1]
+            source.need(last, across)
             area = Box((y, y + piece.height), (x, x + piece.width), (0, out.channels))
             emit_windows(emitter, pool, op.table, source.view, target, area)
         if plan.target is not None:
@@ -62,7 +63,7 @@ def emit_windows(
     if requant is None:
         requant, name = _identity(channels, config.multiplier_bits), f"identity {channels}"
     fill = -128 if pool.mode == "max" else source.tensor.zero_point
-    (y0, y1), (x0, _) = area.rows, area.columns
+    y0, x0 = area.rows[0], area.columns[0]
     iy0, ix0 = y0 * sy - pool.padding[0], x0 * sx - pool.padding[1]
     last = iy0 + (area.height - 1) * sy + ky
     start, end = area.channels
@@ -83,8 +84,8 @@ def emit_windows(
                 **coordinates(source.tensor, iy0, ix0), "fill": fill, **lookup,
             },
             [
-                *emitter.act_read(*source.span(iy0, last)),
-                *emitter.act_write(*target.span(y0, y1)),
+                *emitter.act_read(*source.span((iy0, last))),
+                *emitter.act_write(*target.span(area.rows, area.columns)),
                 Access("par", par, par + count, False),
                 *reads,
             ],

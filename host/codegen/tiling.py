@@ -147,11 +147,14 @@ def chunks(
     ]
 
 
-def k_boxes(kernel: tuple[int, int], channels: int, config: Config) -> list[KBox]:
-    """Cut a reduction into boxes that an instruction can walk (MOST_TAPS by MOST_TAPS positions)
-    and whose tiles fill at most a quarter of the weight scratchpad.
+def k_boxes(
+    kernel: tuple[int, int], channels: int, config: Config, limit: int | None = None
+) -> list[KBox]:
+    """Cut a reduction into boxes that an instruction can walk (MOST_TAPS by MOST_TAPS positions),
+    of at most `limit` elements: by default what fills a quarter of the weight scratchpad.
     """
-    limit = max(1, config.wgt_rows // 4 // config.rows) * config.rows
+    if limit is None:
+        limit = max(1, config.wgt_rows // 4 // config.rows) * config.rows
     inner = min(channels, limit)
     columns = min(kernel[1], MOST_TAPS, max(1, limit // channels))
     whole_rows = columns == kernel[1] and channels * columns <= limit

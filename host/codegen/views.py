@@ -74,7 +74,7 @@ class View:
     @property
     def bytes(self) -> int:
         """Bytes from the first to the last, inclusive."""
-        start, end = self.span(*self.box.rows)
+        start, end = self.span(self.box.rows)
         return end - start
 
     def address(self, y: int, x: int, c: int) -> int:
@@ -82,14 +82,23 @@ class View:
         pitches = y * self.row_pitch + x * self.pixel_pitch + c * self.channel_pitch
         return self.origin + pitches
 
-    def span(self, first: int, last: int) -> tuple[int, int]:
-        """Byte range [start, end) of rows first … last − 1, as far as they are here."""
-        box = self.box
-        first = min(max(first, box.rows[0]), box.rows[1] - 1)
-        last = max(min(last, box.rows[1]), first + 1)
-        start = self.address(first, box.columns[0], box.channels[0])
-        end = self.address(last - 1, box.columns[1] - 1, box.channels[1] - 1) + 1
-        return start, end
+    def span(
+        self, rows: tuple[int, int], columns: tuple[int, int] | None = None
+    ) -> tuple[int, int]:
+        """Byte range [start, end) from the first of these pixels to the last, in all channels, as
+        far as they are here.
+        """
+        (y0, y1), (x0, x1) = _clip(rows, self.box.rows), _clip(columns, self.box.columns)
+        c0, c1 = self.box.channels
+        return self.address(y0, x0, c0), self.address(y1 - 1, x1 - 1, c1 - 1) + 1
+
+
+def _clip(part: tuple[int, int] | None, bounds: tuple[int, int]) -> tuple[int, int]:
+    """The interval `part` within `bounds`: never empty, at least the nearest element."""
+    if part is None:
+        return bounds
+    first = min(max(part[0], bounds[0]), bounds[1] - 1)
+    return first, max(min(part[1], bounds[1]), first + 1)
 
 
 @dataclass(frozen=True)
