@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -248,6 +248,32 @@ for _opcode, _fields in FORMATS.items():
     assert sum(f.bits for f in _fields) <= INSTRUCTION_BITS, _opcode
 
 
+class _Slot(NamedTuple):
+    """A field but the opcode, as encoding and decoding want it."""
+
+    name: str
+    at: int
+    mask: int
+    sign: int  # the sign bit, or 0
+    least: int
+    most: int
+    default: int
+
+
+_SLOTS = {
+    opcode: tuple(
+        _Slot(
+            entry.name, at, (1 << entry.bits) - 1, entry.signed << (entry.bits - 1),
+            entry.minimum, entry.maximum, max(entry.minimum, 0),
+        )
+        for entry, at in layout(opcode)
+        if entry.name != "opcode"
+    )
+    for opcode in FORMATS
+}  # fmt: skip
+_USED_BITS = {opcode: sum(entry.bits for entry in fields) for opcode, fields in FORMATS.items()}
+
+
 @dataclass(frozen=True)
 class Instruction:
     """A decoded instruction: an opcode and the value of every other field of its format.
@@ -261,25 +287,19 @@ class Instruction:
 
     def __post_init__(self) -> None:
         values: dict[str, int] = {}
-        known = FORMATS[self.opcode][1:]
-        unknown = set(self.fields) - {f.name for f in known}
-        if unknown:
-            raise IsaError(f"{self.opcode.name} has no field {sorted(unknown)[0]!r}")
-        for entry in known:
-            value = int(self.fields.get(entry.name, max(entry.minimum, 0)))
-            if not entry.minimum <= value <= entry.maximum:
-                raise IsaError(
-                    f"{self.opcode.name}.{entry.name} must be {entry.minimum} to "
-                    f"{entry.maximum}, not {value}"
-                )
-            values[entry.name] = value
+        given = dict(self.fields)
+        for name, _, _, _, least, most, default in _SLOTS[self.opcode]:
+            value = int(given.pop(name, default))
+            if not least <= value <= most:
+                raise IsaError(f"{self.opcode.name}.{name} must be {least} to {most}, not {value}")
+            values[name] = value
+        if given:
+            raise IsaError(f"{self.opcode.name} has no field {min(given)!r}")
         object.__setattr__(self, "fields", values)
+        self.__dict__.update(values)
 
     def __getattr__(self, name: str) -> int:
-        try:
-            return self.__dict__["fields"][name]
-        except KeyError:
-            raise AttributeError(f"{self.opcode.name} has no field {name!r}") from None
+        raise AttributeError(f"{self.opcode.name} has no field {name!r}")
 
     def __hash__(self) -> int:
         return hash(self.encode())
@@ -291,10 +311,9 @@ class Instruction:
 
     def encode(self) -> bytes:
         """The instruction as INSTRUCTION_BYTES little-endian bytes."""
-        word = 0
-        for entry, at in layout(self.opcode):
-            value = self.opcode if entry.name == "opcode" else self.fields[entry.name]
-            word |= (value & ((1 << entry.bits) - 1)) << at
+        word = int(self.opcode)
+        for name, at, mask, *_ in _SLOTS[self.opcode]:
+            word |= (self.fields[name] & mask) << at
         return word.to_bytes(INSTRUCTION_BYTES, "little")
 
     @classmethod
@@ -307,18 +326,16 @@ class Instruction:
             opcode = Opcode(word & 0xF)
         except ValueError:
             raise IsaError(f"undefined opcode {word & 0xF}") from None
-        values: dict[str, int] = {}
-        end = 0
-        for entry, at in layout(opcode):
-            raw = word >> at & ((1 << entry.bits) - 1)
-            if entry.signed and raw >> (entry.bits - 1):
-                raw -= 1 << entry.bits
-            values[entry.name] = raw
-            end = at + entry.bits
+        end = _USED_BITS[opcode]
         if word >> end:
             raise IsaError(f"{opcode.name} has reserved bits set above bit {end - 1}")
-        del values["opcode"]
-        return cls(opcode, values)
+        return cls(
+            opcode,
+            {
+                name: (word >> at & mask ^ sign) - sign
+                for name, at, mask, sign, *_ in _SLOTS[opcode]
+            },
+        )
 
     def __str__(self) -> str:
         """One line of assembly: opcode, then name=value for fields that differ from the default."""

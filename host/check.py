@@ -54,7 +54,7 @@ class CheckError(WeftError):
         self.instructions = instructions
 
 
-def check(code: bytes, config: Config, sizes: Sequence[int]) -> None:
+def check(code: bytes, config: Config, sizes: Sequence[int], *, strict: bool = True) -> None:
     """Check a whole stream.
 
     Parameters
@@ -65,6 +65,9 @@ def check(code: bytes, config: Config, sizes: Sequence[int]) -> None:
         The machine.
     sizes
         Bytes of the CONST, INPUT, OUTPUT and SCRATCH segments.
+    strict
+        Refuse also what is legal, but no compiler wants: addresses on chip that wrap around or are
+        rounded, results that overwrite each other.
 
     Raises
     ------
@@ -76,11 +79,11 @@ def check(code: bytes, config: Config, sizes: Sequence[int]) -> None:
     hazards = _Hazards(config)
     for index, instruction in enumerate(stream[:-1]):
         try:
-            touched = accesses(instruction, config)
+            touched = accesses(instruction, config, strict=strict)
         except RegionError as error:
             raise CheckError(f"{_name(index, instruction)}: {error}", index) from error
-        _check_transfer(index, instruction, sizes)
-        _check_overlap(index, instruction, touched)
+        check_transfer(index, instruction, sizes)
+        check_overlap(index, instruction, touched, strict=strict)
         clocks = order.add(index, instruction)
         for access in touched:
             number = order.number(access.unit)
@@ -111,7 +114,7 @@ def _name(index: int, instruction: Instruction) -> str:
     return f"instruction {index} ({instruction.opcode.name})"
 
 
-def _check_transfer(index: int, i: Instruction, sizes: Sequence[int]) -> None:
+def check_transfer(index: int, i: Instruction, sizes: Sequence[int]) -> None:
     """Every row must lie in its segment."""
     if i.opcode not in (Opcode.LOAD, Opcode.STORE):
         return
@@ -124,7 +127,7 @@ def _check_transfer(index: int, i: Instruction, sizes: Sequence[int]) -> None:
         )
 
 
-def _check_overlap(index: int, i: Instruction, touched: list[Access]) -> None:
+def check_overlap(index: int, i: Instruction, touched: list[Access], *, strict: bool) -> None:
     """Within one DRAIN or POOL the order of its reads and writes must not matter.
 
     Residuals may be replaced in place, each by its own sum.
@@ -132,9 +135,10 @@ def _check_overlap(index: int, i: Instruction, touched: list[Access]) -> None:
     if i.unit != Unit.VECTOR:
         return
     target = next(a.region for a in touched if a.write)
-    if not target.injective:
+    injective = target.injective
+    if strict and not injective:
         raise CheckError(f"{_name(index, i)} writes an ACT byte twice", index)
-    if _in_place(i):
+    if injective and _in_place(i):
         return
     for access in touched:
         stretch = None if access.write else access.region.meet(target)

@@ -169,8 +169,8 @@ class Generator:
         instruction = Instruction(opcode, fields)
         check(instruction, config)
         touched = accesses(instruction, config)
-        checker._check_transfer(0, instruction, self._sizes)
-        checker._check_overlap(0, instruction, touched)
+        checker.check_transfer(0, instruction, self._sizes)
+        checker.check_overlap(0, instruction, touched, strict=True)
         own: list[Access] = []
         weights: list[Access] = []
         for access in touched:

@@ -380,11 +380,11 @@ def test_overflow_at_maximal_run_ahead():
         ),
         ("STORE local=32767", "STORE local=32767 length=2", "ACT addresses 32767 to 32768"),
         ("MATMUL act=32764 kc=4", "MATMUL act=32764 kc=5", "ACT addresses 32764 to 32768"),
-        ("MATMUL wgt=4092", "MATMUL wgt=4093", "WGT addresses 4093 to 4096 wrap around its 4096"),
+        ("MATMUL wgt=4092", "MATMUL wgt=4093", "WGT addresses 16372 to 16387 wrap around its 16384"),
         (
             "MATMUL wgt=4084 kc=5",
             "MATMUL wgt=4084 kc=5 blocks=2",
-            "WGT addresses 4084 to 4099 wrap around its 4096",
+            "WGT addresses 16336 to 16399 wrap around its 16384",
         ),
         (
             "MATMUL acc=508 oy=2 ox=2",
