@@ -13,7 +13,7 @@ from weft.hdl.isa import SEMAPHORE_MAX, Instruction, Opcode, Unit
 from weft.host.check import CheckError, check
 from weft.host.disasm import assemble
 from weft.host.errors import WeftError
-from weft.host.regions import Region, RegionError, accesses
+from weft.host.regions import Region, RegionError, WrappedRegion, accesses
 
 #: ACT has 4 banks of 8192 bytes, ACC halves of 256 entries, PAR 256 entries, WGT 4096 rows of 4.
 TINY = PRESETS["tiny"]
@@ -380,7 +380,7 @@ def test_overflow_at_maximal_run_ahead():
         ),
         ("STORE local=32767", "STORE local=32767 length=2", "ACT addresses 32767 to 32768"),
         ("MATMUL act=32764 kc=4", "MATMUL act=32764 kc=5", "ACT addresses 32764 to 32768"),
-        ("MATMUL wgt=4092", "MATMUL wgt=4093", "WGT addresses 16372 to 16387 wrap around its 16384"),
+        ("MATMUL wgt=4092", "MATMUL wgt=4093", "WGT addresses 16372 to 16387 wrap around its"),
         (
             "MATMUL wgt=4084 kc=5",
             "MATMUL wgt=4084 kc=5 blocks=2",
@@ -616,6 +616,9 @@ def test_matmul_regions_are_exact(data):
     if rounded:
         with pytest.raises(RegionError, match="rounded"):
             accesses(i, TINY)
+        touched = accesses(i, TINY, strict=False)
+        regions = [a.region for a in touched if a.unit == Unit.MATMUL and not a.write]
+        assert {address % TINY.act_bytes for address in expected} <= addresses(regions)
         return
     touched = [a.region for a in accesses(i, TINY) if a.unit == Unit.MATMUL and not a.write]
     assert addresses(touched) == expected
@@ -637,7 +640,13 @@ def test_regions_meet_where_their_addresses_do(seed):
     def region():
         rows = np.cumsum([rng.randrange(40) for _ in range(rng.randrange(1, 4))])
         pixels = np.cumsum([rng.randrange(rng.choice((9, 40))) for _ in range(rng.randrange(1, 4))])
-        return Region("ACT", rows, pixels, rng.randrange(1, 6))
+        run = rng.randrange(1, rng.choice((6, 60)))
+        if rng.random() < 0.5:
+            return Region("ACT", rows, pixels, run)
+        wrapped = WrappedRegion("ACT", rows - 20, pixels, run, 32)
+        plain = Region("ACT", rows + 12, pixels, run)
+        assert addresses([wrapped]) == {address % 32 for address in addresses([plain])}
+        return wrapped
 
     a, b = region(), region()
     common = addresses([a]) & addresses([b])
@@ -649,6 +658,28 @@ def test_regions_meet_where_their_addresses_do(seed):
     assert a.injective == (len(addresses([a])) == a.rows.size * a.pixels.size * a.run)
     assert a.banks(16) == sum(1 << bank for bank in {x // 16 for x in addresses([a])})
     assert a.meet(Region("WGT", a.rows, a.pixels, a.run)) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("LOAD local=32767 segment=input length=2", "wrap around"),
+        ("MATMUL kc=3 kx=2 pixel_pitch=5", "rounded"),
+        ("DRAIN ox=2 dst_pixel=1 channels=2 src_row=2", "writes an ACT byte twice"),
+    ],
+)
+def test_what_is_legal_but_unwanted_passes_where_asked(text, message):
+    assert message in str(refusal(f"{text}\nEND"))
+    check(assemble(f"{text}\nEND"), TINY, SIZES, strict=False)
+
+
+def test_hazards_around_the_end_of_a_memory():
+    """A LOAD that wraps around meets what another unit reads at the start."""
+    load = "LOAD local=32767 segment=input length=9"
+    store = "STORE local=0 segment=output length=4"
+    with pytest.raises(CheckError, match="ACT bytes 0 to 3 while"):
+        check(assemble(f"{load}\n{store}\nEND"), TINY, SIZES, strict=False)
+    check(assemble(f"{load} post=store.0\n{store} wait=load.0\nEND"), TINY, SIZES, strict=False)
 
 
 @settings(deadline=None)
