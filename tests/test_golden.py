@@ -214,6 +214,7 @@ def without_reduction(fields):
     (Opcode.DRAIN, {"channels": 20, "oy": 4, "ox": 4, "dst_row": 7, "dst_pixel": 3}), SMALLEST, 1
 )
 @example((Opcode.DRAIN, {"channels": 20, "ox": 9, "dst_pixel": 1, "dst_jump": 1}), SMALLEST, 1)
+@example((Opcode.DRAIN, {"channels": 18, "ox": 4, "dst_pixel": 18, "dst_jump": 1}), SMALLEST, 1)
 @example((Opcode.POOL, {"channels": 9, "ox": 4, "dst_pixel": 9, "table": 2}), SMALLEST, 1)
 def test_drain_and_pool_are_the_contract(instruction, config, seed):
     machine = GoldenMachine(config)

@@ -16,7 +16,7 @@ from weft.tb.runner import simulate
 UNOPTIMISED = ("-CFLAGS", "-O0")
 
 ACT = {
-    "8 lanes": {"rows": 8, "cols": 4, "bus_bits": 64, "act_bytes": 1024, "vector_lanes": 4},
+    "8 lanes": {"rows": 8, "cols": 8, "bus_bits": 64, "act_bytes": 1024, "vector_lanes": 8},
     "16 lanes for 12 rows": {
         "rows": 12, "cols": 12, "bus_bits": 64, "act_bytes": 512, "act_banks": 2, "vector_lanes": 3,
     },
