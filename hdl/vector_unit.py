@@ -213,11 +213,11 @@ class VectorUnit(wiring.Component):
             issued.load.eq(step & window_end & fresh),
         ]
         tokens = [issued]
-        for k in range(1, ACT_READ_LATENCY + 1):
+        for k in range(1, ACT_READ_LATENCY):
             tokens.append(Signal(token, name=f"token_{k}"))
             m.d.sync += tokens[k].eq(tokens[k - 1])
         arrived = Signal(token)
-        m.d.comb += arrived.eq(Mux(pool, tokens[ACT_READ_LATENCY], tokens[ACC_READ_LATENCY]))
+        m.d.sync += arrived.eq(Mux(pool, tokens[-1], tokens[ACC_READ_LATENCY - 1]))
         release = Signal(_RELEASE - 1)
         results = Signal(result_latency(self._config))
         m.d.sync += [
