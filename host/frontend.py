@@ -127,7 +127,7 @@ def simulate(
         raise ModelError(f"multiplier_bits must be 8 to 32, not {multiplier_bits}")
     inputs = _inputs(calibration)
     for key, values in program.state_dict.items():
-        if not torch.isfinite(values).all():
+        if not torch.isfinite(values.sum(dtype=torch.float64)):
             raise ModelError(f"{name}: {key} contains a value that is not finite")
     with _quiet():
         from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
@@ -151,7 +151,7 @@ def simulate(
         with torch.no_grad():
             for batch in _batches(inputs, size if isinstance(size, int) else None):
                 module(batch)
-        module = convert_pt2e(module)
+        module = convert_pt2e(module, fold_quantize=False)
     assert quantizer.roles is not None, "prepare_pt2e annotates"
     lowered = lower(
         module,

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors import numpy as container
 
 from . import ir
-from .errors import ModelError
+from .errors import ModelError, VerifyError
 from .verify import verify
 
 _TYPES = {
@@ -25,17 +25,31 @@ _TYPES = {
 }
 #: Keys of JSON objects that stand for one of _TYPES, or for an array.
 _TYPE, _ARRAY = "$type", "$array"
+#: Fields that are JSON already.
+_PLAIN = {"attributes"}
+_KEY = "weft-graph"
+FORMAT_VERSION = 1
 
 
 def save_graph(graph: ir.Graph, path: str | Path) -> None:
-    """Write `graph` to `path`, whole or not at all."""
+    """Write `graph` to `path`, whole or not at all.
+
+    Raises
+    ------
+    ModelError
+        The file cannot be written.
+    """
     path = Path(path)
     arrays: list[np.ndarray] = []
-    text = json.dumps(_encode(graph, arrays))
+    text = json.dumps({"format": FORMAT_VERSION, "graph": _encode(graph, arrays)})
     tensors = {str(i): np.ascontiguousarray(array) for i, array in enumerate(arrays)}
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(container.save(tensors, metadata={"weft-graph": text}))
-    temporary.replace(path)
+    try:
+        container.save_file(tensors, temporary, metadata={_KEY: text})
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        raise ModelError(f"cannot write {path}: {error}") from error
 
 
 def load_graph(path: str | Path) -> ir.Graph:
@@ -46,18 +60,26 @@ def load_graph(path: str | Path) -> ir.Graph:
     ModelError
         The file cannot be read, or holds no graph, or one that breaks a rule.
     """
+    damaged = f"{path}: not a graph file, or a damaged one"
     try:
-        data = Path(path).read_bytes()
-        arrays = container.load(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        graph = _decode(json.loads(header["__metadata__"]["weft-graph"]), arrays)
+        with safe_open(path, framework="numpy") as file:
+            entry = json.loads((file.metadata() or {})[_KEY])
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if entry["format"] != FORMAT_VERSION:
+            raise ModelError(
+                f"{path}: graph format {entry['format']!r} is not format {FORMAT_VERSION}, the one "
+                "this version reads; quantize the model again"
+            )
+        graph = _decode(entry["graph"], arrays)
+        if not isinstance(graph, ir.Graph):
+            raise ModelError(damaged)
+        verify(graph)
+    except VerifyError as error:
+        raise ModelError(f"{path}: {error}") from error
     except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror}") from error
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{path}: not a graph file, or a damaged one") from error
-    if not isinstance(graph, ir.Graph):
-        raise ModelError(f"{path}: not a graph file, or a damaged one")
-    verify(graph)
+        raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
+    except (SafetensorError, LookupError, TypeError, ValueError, AttributeError) as error:
+        raise ModelError(damaged) from error
     return graph
 
 
@@ -68,7 +90,10 @@ def _encode(value: Any, arrays: list[np.ndarray]) -> Any:
         return {_ARRAY: len(arrays) - 1}
     if dataclasses.is_dataclass(value):
         names = [field.name for field in dataclasses.fields(value)]
-        fields = {name: _encode(getattr(value, name), arrays) for name in names}
+        fields = {
+            name: getattr(value, name) if name in _PLAIN else _encode(getattr(value, name), arrays)
+            for name in names
+        }
         return {_TYPE: type(value).__name__, **fields}
     if isinstance(value, dict):
         return {key: _encode(entry, arrays) for key, entry in value.items()}
@@ -85,5 +110,7 @@ def _decode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
         return value
     if _ARRAY in value:
         return arrays[str(value[_ARRAY])]
-    fields = {key: _decode(entry, arrays) for key, entry in value.items()}
+    fields = {
+        key: entry if key in _PLAIN else _decode(entry, arrays) for key, entry in value.items()
+    }
     return _TYPES[fields.pop(_TYPE)](**fields) if _TYPE in fields else fields

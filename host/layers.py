@@ -111,15 +111,16 @@ def _linear(walk: Lowering, node: FxNode) -> Pending | None:
     tensor = value.tensor
     one = math.prod(value.view.size) == features
     if one and value.view.whole(math.prod(tensor.shape)) and tensor.height * tensor.width > 1:
-        kernel = np.empty_like(weight)
-        kernel[:, value.view.indices().reshape(-1)] = weight
+        order = sorted(range(len(value.view.shape)), key=lambda axis: -value.view.strides[axis])
+        weight = weight.reshape(outputs, *value.view.shape)
+        weight = weight.transpose(0, *(axis + 1 for axis in order))
         return Pending(
             kind="linear",
             source=tensor,
             shape=(1, 1, outputs),
             view=dense((*value.view.size[:-1], outputs)),
             kernel=tensor.shape[:2],
-            weight=kernel.reshape(outputs, *tensor.shape),
+            weight=weight.reshape(outputs, *tensor.shape),
             **layer,
         )
     tensor, pixels = walk.builder.rows(value, -1)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _quantized = torch.ops.quantized_decomposed
 _QUANTIZE = {_quantized.quantize_per_tensor.default, _quantized.quantize_per_tensor.tensor}
 _DEQUANTIZE = {_quantized.dequantize_per_tensor.default, _quantized.dequantize_per_tensor.tensor}
+_QUANTIZE_CHANNEL = _quantized.quantize_per_channel.default
 _DEQUANTIZE_CHANNEL = _quantized.dequantize_per_channel.default
 
 
@@ -151,9 +152,11 @@ class Lowering:
             return self._quantize(node)
         if target in _DEQUANTIZE:
             return self._values[operand(node)]
+        if target == _QUANTIZE_CHANNEL:
+            args, kwargs = self.arguments(node)
+            return Weights(target(*args, **kwargs).numpy(), self.real(operand(node, 1)))
         if target == _DEQUANTIZE_CHANNEL:
-            values = self._values[operand(node)].numpy()
-            return Weights(values, self.real(operand(node, 1)))
+            return self._values[operand(node)]
         if node.name in self._roles.inner:
             return None
         if node.name in self._roles.regions:

@@ -191,7 +191,7 @@ class Pending:
     def _layer(self, name: str, target: Tensor, bits: int) -> Conv:
         weight, scale = self._fit_bias()
         bias = np.rint(self.bias / (self.source.scale * scale)).astype(np.int64)
-        bias -= self.source.zero_point * weight.astype(np.int64).sum(axis=(1, 2, 3))
+        bias -= self.source.zero_point * weight.sum(axis=(1, 2, 3), dtype=np.int64)
         ratio = None if self.residual is None else self.residual.scale / target.scale
         requant = rescale(
             self.source.scale * scale / target.scale,
@@ -227,7 +227,11 @@ class Pending:
         """
         need = np.abs(self.bias) / (self.source.scale * MAX_BIAS)
         factor = np.maximum(need / self.weight_scale, 1.0)
-        weight = np.rint(self.weight / factor[:, None, None, None]).astype(np.int8)
+        coarse = np.flatnonzero(factor > 1)
+        weight = self.weight
+        if coarse.size:
+            weight = weight.copy()
+            weight[coarse] = np.rint(weight[coarse] / factor[coarse, None, None, None])
         return weight, self.weight_scale * factor
 
 

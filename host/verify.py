@@ -105,11 +105,11 @@ def _check_conv(graph: Graph, node: Conv, bits: int) -> None:
     _check_geometry(node, source, target, (kernel_h, kernel_w), node.dilation)
     if out != target.channels:
         raise VerifyError(f"{node.name}: {out} filters for {target.channels} output channels")
-    flat = weight.reshape(out, -1).astype(np.int64)
-    partial = np.abs(flat).sum(axis=1) * 128
-    low = np.where(flat > 0, flat * -128, flat * 127).sum(axis=1)
-    high = np.where(flat > 0, flat * 127, flat * -128).sum(axis=1)
-    _check_requant(graph, node, node.requant, bits, partial, low, high)
+    flat = weight.reshape(out, -1)
+    total, size = flat.sum(axis=1, dtype=np.int64), np.abs(flat).sum(axis=1, dtype=np.int64)
+    above, below = (size + total) // 2, (size - total) // 2  # sums of positive, of negative weights
+    low, high = -128 * above - 127 * below, 127 * above + 128 * below
+    _check_requant(graph, node, node.requant, bits, 128 * size, low, high)
 
 
 def _check_pool(graph: Graph, node: Pool, bits: int) -> None:

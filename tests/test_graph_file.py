@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from weft.host import ir
+from safetensors import safe_open
+from safetensors.numpy import save_file
+from weft.host import arrays, ir
 from weft.host.errors import ModelError
 from weft.host.graph_file import load_graph, save_graph
+from weft.host.views import canonical
 
 from . import networks
 
@@ -67,6 +71,57 @@ def test_every_node_survives(path):
     )  # fmt: skip
     save_graph(graph, path)
     assert same(graph, load_graph(path))
+
+
+def rewrite(source, target, change) -> None:
+    """Write `source` to `target` with its arrays and JSON changed."""
+    with safe_open(source, framework="numpy") as file:
+        entry = json.loads(file.metadata()["weft-graph"])
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    change(arrays, entry)
+    save_file(arrays, target, metadata={"weft-graph": json.dumps(entry)})
+
+
+DAMAGED = "not a graph file, or a damaged one"
+CHANGES = [
+    (lambda _a, e: e.update(format=9), "graph format 9 is not format 1"),
+    (lambda _a, e: e["graph"]["nodes"][0].update(colour=1), DAMAGED),
+    (lambda _a, e: e["graph"]["nodes"][0].update(stride="ab"), DAMAGED),
+    (lambda _a, e: e["graph"].pop("output"), DAMAGED),
+    (lambda _a, e: e["graph"]["nodes"][0].update(output="x"), "conv1: writes 'x'"),
+    (lambda a, _e: a.pop("0"), DAMAGED),
+    (lambda a, _e: a.update({"0": a["0"].astype(np.int16)}), "conv1: weight must be int8"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), CHANGES)
+def test_changed_files_are_refused(path, change, message):
+    save_graph(networks.lenet(), path)
+    changed = path.with_name("changed")
+    rewrite(path, changed, change)
+    with pytest.raises(ModelError, match=message):
+        load_graph(changed)
+
+
+def test_views_and_indices_of_the_host_survive(path):
+    a, b, y = ir.Tensor("a", 1, 4, 8, 0.5), ir.Tensor("b", 4, 1, 8, 0.5), ir.Tensor("y", 4, 1, 8, 2)
+    view = canonical((1, 4, 8))[1]
+    pairs = [(a, view), (a, view)]
+    index = np.random.default_rng(0).permutation(32)
+    nodes = (
+        arrays.gather("mix", a, b, index),
+        arrays.logical("sum", "add", pairs, y, result=view.as_json()),
+    )
+    graph = ir.Graph("host", "a", "y", {t.name: t for t in (a, b, y)}, nodes)
+    save_graph(graph, path)
+    got = load_graph(path)
+    assert same(got.nodes, graph.nodes)
+    assert got.nodes[1].attributes == nodes[1].attributes
+
+
+def test_no_folder(path):
+    with pytest.raises(ModelError, match="cannot write"):
+        save_graph(networks.lenet(), path.parent / "no" / "folder")
 
 
 def test_refused(path):

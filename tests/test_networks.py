@@ -1,15 +1,18 @@
-"""The example networks: published sizes, the same weights and inputs each time."""
+"""The example networks: published sizes, sane activations, and layers that equal torch's."""
 
 from __future__ import annotations
 
+from collections import Counter
 from importlib import import_module
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
-from weft.host import networks
+from weft.host import frontend, networks
 from weft.host.networks import NETWORKS
+
+from .torch_models import compare_layers, kinds
 
 torch.set_num_threads(1)
 
@@ -74,3 +77,35 @@ def test_weights_without_norms_keep_the_variance() -> None:
     with torch.no_grad():
         assert 0.3 < float(model(inputs).std()) < 10
     assert isinstance(model, nn.Sequential)
+
+
+#: Smaller inputs, where the published ones take long.
+SMALL = {
+    "alexnet": (3, 63, 63), "vgg16": (3, 32, 32), "squeezenet": (3, 33, 33),
+    "resnet18": (3, 64, 64), "resnet50": (3, 64, 64), "mobilenetv2": (3, 64, 64),
+    "bert_layer": (6, 768),
+}  # fmt: skip
+#: Nodes of each kind.
+NODES = {
+    "lenet": "conv 2, linear 3, max 2",
+    "mlp": "linear 3",
+    "alexnet": "conv 5, linear 3, max 3",
+    "vgg16": "conv 13, linear 3, max 5",
+    "squeezenet": "avg 1, concat 8, conv 26, max 3",
+    "resnet18": "avg 1, conv 20, linear 1, max 1",
+    "resnet50": "avg 1, conv 53, linear 1, max 1",
+    "mobilenetv2": "avg 1, conv 52, linear 1",
+    "bert_layer": "host:layer_norm 2, host:softmax 1, linear 6, matmul 2, table:gelu 1",
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_layers_equal_torchs(name: str) -> None:
+    example = NETWORKS[name]
+    shape = SMALL.get(name, example.shape)
+    model, inputs = example.build(shape), example.inputs(2, shape)
+    program = torch.export.export(model, (torch.from_numpy(inputs[:1]),))
+    made = frontend.simulate(program, inputs, name=name)
+    compare_layers(made, torch.from_numpy(inputs[:1]))
+    counts = Counter(kinds(made.graph).split())
+    assert ", ".join(f"{kind} {counts[kind]}" for kind in sorted(counts)) == NODES[name]
