@@ -296,10 +296,12 @@ class Instruction:
         if given:
             raise IsaError(f"{self.opcode.name} has no field {min(given)!r}")
         object.__setattr__(self, "fields", values)
-        self.__dict__.update(values)
 
     def __getattr__(self, name: str) -> int:
-        raise AttributeError(f"{self.opcode.name} has no field {name!r}")
+        try:
+            return self.__dict__["fields"][name]
+        except KeyError:
+            raise AttributeError(f"{self.opcode.name} has no field {name!r}") from None
 
     def __hash__(self) -> int:
         return hash(self.encode())
