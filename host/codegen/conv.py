@@ -146,7 +146,12 @@ class _Tile:
     def _boxes(self, block: Block, limit: int | None = None) -> list[KBox]:
         _, height, width, _ = self._conv.weight.shape
         kc = inner_count(self._conv, block.inner_count, self._source.view, self._config)
-        return k_boxes((height, width), kc, self._config, limit)
+        boxes = k_boxes((height, width), kc, self._config)
+        if limit is not None:
+            small = k_boxes((height, width), kc, self._config, limit)
+            if sum(map(self._rows, small)) == sum(map(self._rows, boxes)):
+                return small
+        return boxes
 
     def _rows(self, box: KBox) -> int:
         """Weight rows of a reduction box, in whole tiles."""
