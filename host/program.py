@@ -26,11 +26,12 @@ from ..hdl.config import Config, ConfigError
 from ..hdl.isa import INSTRUCTION_BYTES, Instruction, IsaError, Opcode, Segment, Unit, check
 from .device import Job, Result
 from .errors import WeftError
+from .graph_file import decode, encode
 from .interpreter import evaluate
+from .ir import Graph, sources
 
 if TYPE_CHECKING:
     from .device import Device
-    from .ir import Graph
 
 FORMAT_VERSION = 2
 
@@ -340,12 +341,14 @@ class Program:
     def save(self, path: str | Path) -> None:
         """Write the program to `path`, whole or not at all."""
         path = Path(path)
-        header = self._header()
-        digest = _digest(header, self.code, self.const)
+        arrays: list[np.ndarray] = []
+        header = self._header(arrays)
+        digest = _digest(header, self.code, self.const, *(array.tobytes() for array in arrays))
         meta = json.dumps({**header, "digest": digest}, default=_plain)
         tensors = {
             "code": np.frombuffer(self.code, np.uint8),
             "const": np.frombuffer(self.const, np.uint8),
+            **{str(i): np.ascontiguousarray(array) for i, array in enumerate(arrays)},
         }
         data = container.save(tensors, metadata={"weft": meta})
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -356,7 +359,8 @@ class Program:
             temporary.unlink(missing_ok=True)
             raise ProgramError(f"cannot write {path}: {error.strerror}") from error
 
-    def _header(self) -> dict[str, Any]:
+    def _header(self, arrays: list[np.ndarray]) -> dict[str, Any]:
+        """The description; the arrays of the host's operations are appended to `arrays`."""
         return {
             "format": FORMAT_VERSION,
             "name": self.name,
@@ -366,6 +370,14 @@ class Program:
             "input": dataclasses.asdict(self.input),
             "output": dataclasses.asdict(self.output),
             "layers": [dataclasses.asdict(layer) for layer in self.layers],
+            "calls": [
+                {
+                    "after": call.after,
+                    "graph": encode(call.graph, arrays),
+                    "ports": [dataclasses.asdict(port) for port in call.ports],
+                }
+                for call in self.calls
+            ],
         }
 
 
@@ -418,9 +430,9 @@ def _plain(value: np.generic) -> float:
     return value.item()
 
 
-def _digest(header: dict[str, Any], code: bytes, const: bytes) -> str:
+def _digest(header: dict[str, Any], *parts: bytes) -> str:
     sha = hashlib.sha256(json.dumps(header, sort_keys=True, default=_plain).encode())
-    for part in (code, const):
+    for part in parts:
         sha.update(len(part).to_bytes(8, "little") + part)
     return sha.hexdigest()
 
@@ -440,12 +452,15 @@ def _parse(data: bytes) -> Program:
             f"program format {header['format']!r} is not format {FORMAT_VERSION}, "
             "the one this version reads; compile it again"
         )
-    if set(tensors) != {"code", "const"} or any(
-        t.dtype != np.uint8 or t.ndim != 1 for t in tensors.values()
+    arrays = {name: array for name, array in tensors.items() if name not in ("code", "const")}
+    numbers = [str(i) for i in range(len(arrays))]
+    if set(tensors) != {"code", "const", *numbers} or any(
+        tensors[name].dtype != np.uint8 or tensors[name].ndim != 1 for name in ("code", "const")
     ):
         raise ProgramError("not a program file: it must hold byte tensors 'code' and 'const'")
     code, const = tensors["code"].tobytes(), tensors["const"].tobytes()
-    if header.pop("digest", None) != _digest(header, code, const):
+    parts = code, const, *(arrays[name].tobytes() for name in numbers)
+    if header.pop("digest", None) != _digest(header, *parts):
         raise ProgramError("the file is damaged: its digest does not match its contents")
     try:
         config = Config(**header["config"])
@@ -465,6 +480,7 @@ def _parse(data: bytes) -> Program:
             input=_port(header["input"]),
             output=_port(header["output"]),
             layers=tuple(_layer(entry) for entry in header["layers"]),
+            calls=tuple(_call(entry, arrays) for entry in header["calls"]),
         )
     except ConfigError as error:
         raise ProgramError(f"its configuration is not legal: {error}") from error
@@ -512,6 +528,17 @@ def _layer(entry: dict[str, Any]) -> Layer:
         written_bytes=_integer(entry["written_bytes"]),
         instructions=_integer(entry["instructions"]),
     )
+
+
+def _call(entry: dict[str, Any], arrays: dict[str, np.ndarray]) -> Call:
+    graph = decode(entry["graph"], arrays)
+    if not isinstance(graph, Graph) or len(graph.nodes) != 1:
+        raise TypeError("a call of the host is no single node")
+    ports = tuple(_port(port) for port in entry["ports"])
+    names = dict.fromkeys((*sources(graph.nodes[0]), graph.nodes[0].output))
+    if [(port.name, port.shape) for port in ports] != [(n, graph.tensors[n].shape) for n in names]:
+        raise ValueError(f"the ports of {graph.name!r} are not its tensors")
+    return Call(_integer(entry["after"]), graph, ports)
 
 
 def _verify(program: Program) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,7 +13,8 @@ from weft.host import compiler, interpreter
 from weft.host.device import DeviceError
 from weft.host.errors import CompileError
 from weft.host.golden import GoldenDevice
-from weft.host.ir import Graph, Pool
+from weft.host.ir import Concat, Graph, MatMul, Pool, Residual, Table
+from weft.host.program import load
 from weft.host.run import run
 
 from . import networks
@@ -152,3 +155,74 @@ def test_another_machine_is_refused():
     x = np.zeros((1, 32, 32, 1), np.int8)
     with pytest.raises(DeviceError, match="compiled for configuration 'default', but the device"):
         run(program, GoldenDevice(PRESETS["large"]), x)
+
+
+def attention(seed: int, tokens: int, heads: int, depth: int, bits: int) -> Graph:
+    """Scores, a table in the place of softmax, context, projection and residual."""
+    rng = np.random.default_rng(seed)
+    width = heads * depth
+    x = networks.Tensor("x", 1, tokens, width, 1.0)
+    query, key, value = (networks.conv(rng, name, x, width, bits) for name in "qkv")
+    scores = networks.Tensor("scores", heads, tokens, tokens, 1.0)
+    weights = networks.Tensor("weights", heads, tokens, tokens, 1.0)
+    context = networks.Tensor("context", 1, tokens, width, 1.0)
+    numbers = [networks.requant(rng, n, k, bits) for n, k in ((tokens, depth), (width, tokens))]
+    table = rng.integers(-128, 128, 256).astype(np.int8)
+    last, out = networks.conv(rng, "o", context, width, bits)
+    last = replace(last, residual=Residual("x", 1 << 16, 18, 0))
+    return networks.graph(
+        "attention", x, query, key, value,
+        (MatMul("qk", "q.out", "k.out", "scores", numbers[0], heads, True), scores),
+        (Table("table", "scores", "weights", table), weights),
+        (MatMul("av", "weights", "v.out", "context", numbers[1], heads, False), context),
+        (last, out),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.name)
+@pytest.mark.parametrize(("tokens", "heads", "depth"), [(16, 2, 16), (33, 3, 32), (7, 1, 64)])
+def test_attention(config: Config, tokens: int, heads: int, depth: int):
+    """On the machine where operands lie on bus beats, else on the host between its runs."""
+    check_golden(attention(0, tokens, heads, depth, config.multiplier_bits), config)
+
+
+@pytest.mark.parametrize("config", [PRESETS["tiny"], PRESETS["default"]], ids=lambda c: c.name)
+def test_programs_with_calls_are_saved(config: Config, tmp_path):
+    """`tiny` leaves products of activations to the host; its program does so after loading too."""
+    graph = attention(1, 20, 2, 16, config.multiplier_bits)
+    program = compiler.compile(graph, config)
+    assert bool(program.calls) == (config.name == "tiny")
+    program.save(tmp_path / "a.weft")
+    loaded = load(tmp_path / "a.weft", config)
+    x = np.random.default_rng(0).integers(-128, 128, (1, 1, 20, 32)).astype(np.int8)
+    report = run(loaded, GoldenDevice(config), x, reference=interpreter.run_all(graph, x))
+    assert report.mismatches == 0
+
+
+JOINED = [
+    [8, 16],  # on bus beats: parts lie in DRAM or on chip
+    [3, 5],  # only on chip
+    [1, 2, 30],
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.name)
+@pytest.mark.parametrize("channels", JOINED, ids=str)
+@pytest.mark.parametrize("size", [4, 16])
+def test_concatenation(config: Config, channels: list[int], size: int):
+    """Read by a convolution and a pool, with a part that is read by itself, and the input."""
+    rng = np.random.default_rng(0)
+    bits = config.multiplier_bits
+    x = networks.Tensor("x", size, size, channels[0], 1.0)
+    parts = [networks.conv(rng, f"p{i}", x, n, bits) for i, n in enumerate(channels)]
+    inputs = (*(out.name for _, out in parts), "x", parts[0][1].name)
+    total = sum(channels) + 2 * channels[0]
+    joined = networks.Tensor("joined", size, size, total, 1.0)
+    after = networks.conv(rng, "after", joined, 8, bits, kernel=(3, 3), padding=(1, 1, 1, 1))
+    pooled = networks.maxpool("pool", joined, 2, 2)
+    alone = networks.conv(rng, "alone", parts[-1][1], 8, bits)
+    end = networks.conv(rng, "end", pooled[1], 8, bits, stride=(1, 1))
+    graph = networks.graph(
+        "joined", x, *parts, (Concat("cat", inputs, "joined"), joined), after, pooled, alone, end
+    )
+    check_golden(graph, config)

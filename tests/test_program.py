@@ -247,7 +247,7 @@ def test_foreign_files(tmp_path, data):
 
 def forge(path, program, tensors=None, *, sign=True, **changes):
     """Write a file with a valid digest and something wrong in its header."""
-    header = {**json.loads(json.dumps(program._header())), **changes}
+    header = {**json.loads(json.dumps(program._header([]))), **changes}
     header = {k: v for k, v in header.items() if v is not ...}
     digest = _digest(header, program.code, program.const) if sign else "0" * 64
     content = {"code": program.code, "const": program.const}

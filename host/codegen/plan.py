@@ -387,9 +387,10 @@ class _Planner:
         """A product of activations, cut to as many pixels of a head as fit."""
         config, graph = self._config, self._graph
         bus = config.bus_bytes
-        for width in _parts(graph.tensors[op.input].width):
-            if node.transposed and width * graph.tensors[op.input].channels % bus:
-                continue
+        homes = [result.homes[name] for name in (op.input, op.output) if name in result.homes]
+        align = lcm(*(bus // gcd(bus, home.pixel_pitch) for home in homes))
+        widths = [-(-part // align) * align for part in _parts(graph.tensors[op.input].width)]
+        for width in dict.fromkeys(widths):
             parts = heads(node, graph, width)
             roles = {
                 "source": (op.input, [part.source for part in parts]),
@@ -462,31 +463,34 @@ class _Planner:
             sizes["stage"] = stage * stage_depth(cuts, config)
         lanes = config.act_lanes
         sizes = {role: -(-size // lanes) * lanes for role, size in sizes.items()}
-        counts = {"source": 1 if len(cuts) == 1 else 2, "residual": turns, "target": turns}
-        places = None
-        for once in (False, True):  # one buffer for all tiles is filled while nothing happens
-            if once:
-                if "source" not in sizes or len(cuts) == 1:
-                    break
-                counts["source"] = 1
-                cut = replace(cut, cost=cut.cost + self._loads(op, cuts))
-            areas = [sizes[role] * counts.get(role, 1) for role in sizes]
-            places = place(taken, areas, config, fresh=True)
-            if places is not None:
-                break
-        if places is None:
-            counts["source"] = 1 if len(cuts) == 1 else 2
-            areas = [sizes[role] * counts.get(role, 1) for role in sizes]
-            cut = replace(cut, cost=int(cut.cost * _SHARED))
-            places = place(taken, areas, config, fresh=False)
-        if places is None:
+        pairs = {"source": min(len(cuts), 2), "residual": turns, "target": turns, "stage": 1}
+        single = pairs | {"source": 1}
+        waits = cut.cost + self._loads(op, cuts) if op.input in result.homes else cut.cost
+        ways = (
+            (pairs, cut.cost, True),
+            (single, waits, True),  # one buffer for all tiles is filled while nothing happens
+            (pairs, int(cut.cost * _SHARED), False),
+            (single, int(waits * _SHARED), False),
+        )
+        found = next(
+            (
+                (counts, cost, places)
+                for counts, cost, fresh in ways
+                if (places := place(taken, [sizes[r] * counts[r] for r in sizes], config,
+                                    fresh=fresh)) is not None
+            ),
+            None,
+        )  # fmt: skip
+        if found is None:
             return None
+        counts, cost, places = found
         buffers = {
-            role: Buffers(base, sizes[role], counts.get(role, 1))
+            role: Buffers(base, sizes[role], counts[role])
             for role, base in zip(sizes, places, strict=True)
         }
         return replace(
             cut,
+            cost=cost,
             source=buffers.get("source"), residual=buffers.get("residual"),
             target=buffers.get("target"),
             stage=buffers["stage"].base if "stage" in buffers else 0, ideal=self._ideal(op),

@@ -73,10 +73,9 @@ def decode(code: bytes) -> list[Instruction]:
         ):
             return _one_by_one(code)
         for at, row in zip(where.tolist(), values.tolist(), strict=True):
+            fields = dict(zip(form.names, row, strict=True))
             instruction = object.__new__(Instruction)  # its checks are those above
-            instruction.__dict__.update(
-                opcode=opcode, fields=dict(zip(form.names, row, strict=True))
-            )
+            instruction.__dict__.update(fields, opcode=opcode, fields=fields)
             out[at] = instruction
     return out
 
