@@ -41,11 +41,7 @@ def save_graph(graph: ir.Graph, path: str | Path) -> None:
     """
     path = Path(path)
     arrays: list[np.ndarray] = []
-<<<<<<< HEAD
-    text = json.dumps({"format": FORMAT_VERSION, "graph": _encode(graph, arrays)})
-=======
-    text = json.dumps(encode(graph, arrays))
->>>>>>> f5b2ccf (Programs with operations of the host are saved; single buffers in shared banks; more tests of what compiles)
+    text = json.dumps({"format": FORMAT_VERSION, "graph": encode(graph, arrays)})
     tensors = {str(i): np.ascontiguousarray(array) for i, array in enumerate(arrays)}
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -66,7 +62,6 @@ def load_graph(path: str | Path) -> ir.Graph:
     """
     damaged = f"{path}: not a graph file, or a damaged one"
     try:
-<<<<<<< HEAD
         with safe_open(path, framework="numpy") as file:
             entry = json.loads((file.metadata() or {})[_KEY])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -75,18 +70,12 @@ def load_graph(path: str | Path) -> ir.Graph:
                 f"{path}: graph format {entry['format']!r} is not format {FORMAT_VERSION}, the one "
                 "this version reads; quantize the model again"
             )
-        graph = _decode(entry["graph"], arrays)
+        graph = decode(entry["graph"], arrays)
         if not isinstance(graph, ir.Graph):
             raise ModelError(damaged)
         verify(graph)
     except VerifyError as error:
         raise ModelError(f"{path}: {error}") from error
-=======
-        data = Path(path).read_bytes()
-        arrays = container.load(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        graph = decode(json.loads(header["__metadata__"]["weft-graph"]), arrays)
->>>>>>> f5b2ccf (Programs with operations of the host are saved; single buffers in shared banks; more tests of what compiles)
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
     except (SafetensorError, LookupError, TypeError, ValueError, AttributeError) as error:
@@ -101,14 +90,10 @@ def encode(value: Any, arrays: list[np.ndarray]) -> Any:
         return {_ARRAY: len(arrays) - 1}
     if dataclasses.is_dataclass(value):
         names = [field.name for field in dataclasses.fields(value)]
-<<<<<<< HEAD
         fields = {
-            name: getattr(value, name) if name in _PLAIN else _encode(getattr(value, name), arrays)
+            name: getattr(value, name) if name in _PLAIN else encode(getattr(value, name), arrays)
             for name in names
         }
-=======
-        fields = {name: encode(getattr(value, name), arrays) for name in names}
->>>>>>> f5b2ccf (Programs with operations of the host are saved; single buffers in shared banks; more tests of what compiles)
         return {_TYPE: type(value).__name__, **fields}
     if isinstance(value, dict):
         return {key: encode(entry, arrays) for key, entry in value.items()}
@@ -125,11 +110,7 @@ def decode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
         return value
     if _ARRAY in value:
         return arrays[str(value[_ARRAY])]
-<<<<<<< HEAD
     fields = {
-        key: entry if key in _PLAIN else _decode(entry, arrays) for key, entry in value.items()
+        key: entry if key in _PLAIN else decode(entry, arrays) for key, entry in value.items()
     }
-=======
-    fields = {key: decode(entry, arrays) for key, entry in value.items()}
->>>>>>> f5b2ccf (Programs with operations of the host are saved; single buffers in shared banks; more tests of what compiles)
     return _TYPES[fields.pop(_TYPE)](**fields) if _TYPE in fields else fields
