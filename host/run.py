@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from .device import Device, Result
     from .program import Program, Segments
-    from .timing.prediction import Prediction
+    from .timing.prediction import Account, Prediction
 
 
 @dataclass
@@ -72,6 +72,19 @@ class Report:
             )
             for code in self.program.runs
         ]
+
+    @cached_property
+    def accounts(self) -> list[Account | None]:
+        """For each of the program's layers what each unit does in it, for one image, by the timing
+        model; None for layers on the host.
+        """
+        out: list[Account | None] = [None] * len(self.program.layers)
+        for number, prediction in enumerate(self.predictions):
+            mine = _layers_of(self.program, number)
+            accounts = prediction.by_layer([self.program.layers[i] for i in mine])
+            for index, account in zip(mine, accounts, strict=True):
+                out[index] = account
+        return out
 
     @property
     def predicted_cycles(self) -> int:
@@ -186,18 +199,24 @@ def _add_counters(report: Report, results: list[Result]) -> None:
     _add_layer_cycles(report, results)
 
 
+def _layers_of(program: Program, number: int) -> list[int]:
+    """Indices of the layers that the machine computes in a run."""
+    return [
+        index
+        for index, layer in enumerate(program.layers)
+        if layer.run == number and not layer.on_host
+    ]
+
+
 def _add_layer_cycles(report: Report, results: list[Result]) -> None:
     """Split each run's cycles at its layers' last vector instructions; its end goes to the last."""
     for number, result in enumerate(results):
-        rows = [
-            (row, layer)
-            for row, layer in zip(report.layers, report.program.layers, strict=True)
-            if layer.run == number and not layer.on_host
-        ]
+        mine = _layers_of(report.program, number)
         done, total = result.completions(Unit.VECTOR), result.counters["CYCLES"]
-        ends = layer_ends([layer for _, layer in rows], done, total)
         before = 0
-        for (row, _), end in zip(rows, ends, strict=True):
+        ends = layer_ends([report.program.layers[i] for i in mine], done, total)
+        for index, end in zip(mine, ends, strict=True):
+            row = report.layers[index]
             row.cycles = (row.cycles or 0) + end - before
             before = end
 

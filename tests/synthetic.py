@@ -6,14 +6,16 @@ drained by itself, and stripes are stored whole; semaphores are placed as in com
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
-from weft.hdl.config import Config
+from weft.hdl.config import PRESETS, Config
 from weft.hdl.isa import Memory, Opcode, Segment
 from weft.hdl.numerics import PARAMETER_BYTES
 from weft.host.device import Job
 from weft.host.program import Layer
 from weft.host.schedule import Access, Step, synchronise
+from weft.host.timing.machine import MachineTiming
 
 
 @dataclass(frozen=True)
@@ -214,3 +216,29 @@ class _Writer:
 def _port(kind: str, address: int, bank: int) -> list[Access]:
     number = address // bank
     return [Access(f"{kind} bank", number, number + 1, True)]
+
+
+def main() -> None:
+    """Print how long predictions take."""
+    config = PRESETS["default"]
+    print("| rows a stripe | instructions | read bursts | cycles | seconds | cycles a second |")
+    print("|---:|---:|---:|---:|---:|---:|")
+    for most_rows in (64, 2, 1):
+        code = synthetic(config, RESNET18, most_rows=most_rows).code
+        seconds = float("inf")
+        for _ in range(5):
+            begin = time.process_time()
+            timing = MachineTiming(config, code)
+            prediction = timing.run()
+            assert prediction.counters
+            seconds = min(seconds, time.process_time() - begin)
+        instructions = prediction.counts["INSTRUCTIONS"]
+        print(
+            f"| {most_rows if most_rows < 64 else 'all that fit'} | {instructions:,} "
+            f"| {timing.read_bursts:,} | {prediction.cycles:,} | {seconds:.2f} "
+            f"| {prediction.cycles / seconds / 1e6:.0f} million |"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -21,7 +21,9 @@ from weft.hdl.isa import (
     wait_bit,
 )
 from weft.hdl.registers import REGISTERS, Cause
+from weft.host import compiler, lenet
 from weft.host.device import DeviceError
+from weft.host.run import run
 from weft.host.timing.decode import decode
 from weft.host.timing.device import ModelDevice
 from weft.host.timing.machine import Deadlock, predict
@@ -179,6 +181,24 @@ def test_layers():
     assert all(a[Unit.MATMUL].busy > a[Unit.VECTOR].busy for a in accounts)
 
 
+def test_layers_of_a_report():
+    """The account of each layer of a compiled network covers the cycles that the report shows."""
+    config = PRESETS["small"]
+    network = lenet.quantized(config)
+    program = compiler.compile(network.graph, config)
+    memory = {"latency": 20, "beat_interval": 2}
+    device = ModelDevice(config, **memory)
+    report = run(program, device, network.inputs[:2], **memory)
+    for row, account in zip(report.layers, report.accounts, strict=True):
+        assert account is not None
+        assert row.cycles is not None
+        assert {2 * a.cycles for a in account.values()} == {row.cycles}
+    assert (
+        sum(a[Unit.MATMUL].busy for a in report.accounts if a) * 2
+        == (report.counters["MATMUL_BUSY"])
+    )
+
+
 def test_timeline():
     """Starts and ends of the instructions that the program has, unit by unit."""
     config = PRESETS["tiny"]
@@ -231,7 +251,9 @@ def test_decoding_at_once(monkeypatch):
     monkeypatch.setattr(Instruction, "decode", None)  # not one by one
     decoded = decode(b"".join(i.encode() for i in program))
     assert decoded == program
-    assert all(i.opcode is j.opcode for i, j in zip(decoded, program, strict=True))
+    for one, other in zip(decoded, program, strict=True):
+        assert one.opcode is other.opcode
+        assert vars(one) == vars(other)
     assert decode(b"") == []
 
 

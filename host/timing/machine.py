@@ -152,6 +152,11 @@ class MachineTiming:
                     f"instruction {self._next} cannot be dispatched: a semaphore is never posted"
                 )
 
+    @property
+    def read_bursts(self) -> int:
+        """Read bursts so far, of LOAD and FETCH."""
+        return len(self._reads.firsts)
+
     def _advance(self) -> None:
         """Dispatch and start what can be."""
         while self._awake:

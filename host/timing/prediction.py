@@ -89,7 +89,7 @@ class Prediction:
         Parameters
         ----------
         layers
-            Those of the program, ``Program.layers``.
+            Those that the run computes, of ``Program.layers``.
         """
         done = self.timeline[Unit.VECTOR][:, 2]
         return self.accounts([0, *layer_ends(layers, done, self.cycles)])
