@@ -75,7 +75,7 @@ def decode(code: bytes) -> list[Instruction]:
         for at, row in zip(where.tolist(), values.tolist(), strict=True):
             fields = dict(zip(form.names, row, strict=True))
             instruction = object.__new__(Instruction)  # its checks are those above
-            instruction.__dict__.update(fields, opcode=opcode, fields=fields)
+            instruction.__dict__.update(opcode=opcode, fields=fields)
             out[at] = instruction
     return out
 
