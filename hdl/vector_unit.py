@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .config import Config
 
 #: Cycles from `load` of a group to the fetch of the next group's first parameter entry.
-_RELEASE = PARAMETER_HOLD - ROW_READ_LATENCY
+RELEASE = PARAMETER_HOLD - ROW_READ_LATENCY
 
 # A residual is read together with its window's last ACC entry and arrives when a lane wants it.
 assert ACT_READ_LATENCY == ACC_READ_LATENCY + 2
@@ -218,7 +218,7 @@ class VectorUnit(wiring.Component):
             m.d.sync += tokens[k].eq(tokens[k - 1])
         arrived = Signal(token)
         m.d.sync += arrived.eq(Mux(pool, tokens[-1], tokens[ACC_READ_LATENCY - 1]))
-        release = Signal(_RELEASE - 1)
+        release = Signal(RELEASE - 1)
         results = Signal(result_latency(self._config))
         m.d.sync += [
             release.eq(Cat(arrived.load, release)),

@@ -5,18 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...hdl.isa import Opcode
+from ...hdl.ports import ACC_READ_LATENCY, ACT_READ_LATENCY
+from ...hdl.vector_unit import RELEASE, result_latency
 
 if TYPE_CHECKING:
     from ...hdl.config import Config
     from ...hdl.isa import Instruction
 
 #: Cycles from a source element's request to its arrival.
-SOURCE_LATENCY = {Opcode.DRAIN: 3, Opcode.POOL: 5}
-#: Cycles from the arrival of a window's last element to its result, and through the tables.
-LANE_LATENCY = 11
-TABLE_LATENCY = 2
-#: Cycles from the arrival of a group's first complete window to the next group's first parameter.
-RELEASE = 7
+SOURCE_LATENCY = {Opcode.DRAIN: ACC_READ_LATENCY, Opcode.POOL: ACT_READ_LATENCY}
 
 
 def duration(instruction: Instruction, config: Config) -> int:
@@ -46,8 +43,3 @@ def duration(instruction: Instruction, config: Config) -> int:
     if groups > 1:
         start += (groups - 2) * period(lanes) + period(last)
     return start + issue - 1 + source + result_latency(config)
-
-
-def result_latency(config: Config) -> int:
-    """Cycles from the arrival of a window's last element to the write of its result."""
-    return LANE_LATENCY + (TABLE_LATENCY if config.tables else 0)
