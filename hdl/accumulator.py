@@ -8,6 +8,8 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from .delay import delay
+from .parity import protect
 from .ports import AccRead
 from .ram import Ram
 
@@ -52,10 +54,13 @@ class AccumulatorColumn(wiring.Component):
         Two cycles later: the half it read.
     vector_data : Out(32)
         Two cycles later: the entry.
+    wrong : Out(1)
+        Three cycles after the read of an entry that is not replaced: it has the wrong parity.
     """
 
     def __init__(self, config: Config):
         self._half = config.acc_half
+        self._parity = config.parity
         entry = (config.acc_depth - 1).bit_length()
         super().__init__(
             {
@@ -70,15 +75,16 @@ class AccumulatorColumn(wiring.Component):
                 "vector_entry": In(entry),
                 "vector_half": In(1),
                 "vector_data": Out(32),
+                "wrong": Out(1),
             }
         )
 
     def elaborate(self, platform) -> Module:
         m = Module()
         total = Signal(32, reset_less=True)
-        found = []
+        found, odd = [], []
         for half in (0, 1):
-            ram = Ram(width=32, depth=self._half, output_register=True)
+            ram = Ram(width=32 + self._parity, depth=self._half, output_register=True)
             m.submodules[f"half_{half}"] = ram
             mine = self.read & (self.read_entry[-1] == half)
             m.d.comb += [
@@ -86,12 +92,20 @@ class AccumulatorColumn(wiring.Component):
                 ram.r_addr.eq(Mux(mine, self.read_entry[:-1], self.vector_entry[:-1])),
                 ram.w_en.eq(self.write & (self.write_entry[-1] == half)),
                 ram.w_addr.eq(self.write_entry[:-1]),
-                ram.w_data.eq(total),
+                ram.w_data.eq(protect(total, 32) if self._parity else total),
             ]
-            found.append(ram.r_data)
+            found.append(ram.r_data[:32])
+            odd.append(ram.r_data.xor())
         before = Mux(self.overwrite, 0, Mux(self.add_half, found[1], found[0]))
         m.d.sync += total.eq(before.as_signed() + self.psum)
         m.d.comb += self.vector_data.eq(Mux(self.vector_half, found[1], found[0]))
+        if self._parity:
+            add = delay(m, self.read, ADD_STAGE, name="add") & ~self.overwrite
+            drain = delay(m, self.vector, ADD_STAGE, name="drain")
+            m.d.sync += self.wrong.eq(
+                (add & Mux(self.add_half, odd[1], odd[0]))
+                | (drain & Mux(self.vector_half, odd[1], odd[0]))
+            )
         return m
 
 
@@ -125,6 +139,9 @@ class Accumulator(wiring.Component):
         VECTOR's read port.
     conflict : Out(1)
         VECTOR read a half that the array was using, in the cycle before.
+    wrong : Out(1)
+        An entry that the array added to three cycles after its read, or VECTOR's answer in this
+        cycle, has the wrong parity.
     """
 
     def __init__(self, config: Config):
@@ -136,6 +153,7 @@ class Accumulator(wiring.Component):
                 "done": Out(1),
                 "read": In(AccRead(config)),
                 "conflict": Out(1),
+                "wrong": Out(1),
             }
         )
 
@@ -165,7 +183,7 @@ class Accumulator(wiring.Component):
             group_1.eq(self.read.group),
             group_2.eq(group_1),
         ]
-        found = []
+        found, wrongs = [], []
         for c in range(cols):
             column = AccumulatorColumn(config)
             m.submodules[f"column_{c}"] = column
@@ -183,8 +201,9 @@ class Accumulator(wiring.Component):
                 column.vector_half.eq(half_2),
             ]
             found.append(column.vector_data)
+            wrongs.append(column.wrong)
         groups = data.ArrayLayout(32 * lanes, cols // lanes)
         out = Signal(32 * lanes, reset_less=True)
         m.d.sync += out.eq(data.View(groups, Cat(found))[group_2])
-        m.d.comb += self.read.data.eq(out)
+        m.d.comb += [self.read.data.eq(out), self.wrong.eq(Cat(wrongs).any())]
         return m

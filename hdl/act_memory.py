@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from .act_paths import ActReadPath, ActWritePath, lane_layout
 from .act_scatter import ActScatterPath
+from .parity import protect
 from .ports import ActRead, ActWrite
 from .ram import Ram
 
@@ -35,10 +36,10 @@ class ActBank(wiring.Component):
         The unit that reads.
     r_addr_k : In(lane_layout)
         Word addresses from reader k, of which the bank's number is not looked at.
-    r_data : Out(8 · act_lanes)
+    r_data : Out(byte_bits · act_lanes)
         What was read, in the cycle after.
     w_en_k, w_addr_k, w_data_k : In
-        Lanes that writer k writes, their word addresses and bytes.
+        Lanes that writer k writes, their word addresses and bytes (with parity, if there is any).
     """
 
     def __init__(self, config: Config, *, readers: int, writers: int):
@@ -46,13 +47,14 @@ class ActBank(wiring.Component):
         self._readers = readers
         self._writers = writers
         lanes = config.act_lanes
-        members = {"r_hit": In(readers), "r_data": Out(8 * lanes)}
+        bits = config.byte_bits * lanes
+        members = {"r_hit": In(readers), "r_data": Out(bits)}
         for k in range(readers):
             members[f"r_addr_{k}"] = In(lane_layout(config))
         for k in range(writers):
             members[f"w_en_{k}"] = In(lanes)
             members[f"w_addr_{k}"] = In(lane_layout(config))
-            members[f"w_data_{k}"] = In(8 * lanes)
+            members[f"w_data_{k}"] = In(bits)
         super().__init__(members)
 
     def elaborate(self, platform) -> Module:
@@ -61,6 +63,7 @@ class ActBank(wiring.Component):
         lanes = config.act_lanes
         words = config.act_words // config.act_banks
         addr_bits = (words - 1).bit_length()
+        byte = config.byte_bits
 
         def choose(select, items):
             """The first item whose bit is set, else the last."""
@@ -70,7 +73,7 @@ class ActBank(wiring.Component):
             return chosen
 
         writing = Cat(getattr(self, f"w_en_{k}").any() for k in range(self._writers))
-        w_data = Signal(8 * lanes)
+        w_data = Signal(byte * lanes)
         m.d.comb += w_data.eq(
             choose(writing, [getattr(self, f"w_data_{k}") for k in range(self._writers)])
         )
@@ -79,16 +82,16 @@ class ActBank(wiring.Component):
             choose(writing, [getattr(self, f"w_en_{k}") for k in range(self._writers)])
         )
         for lane in range(lanes):
-            m.submodules[f"lane_{lane}"] = ram = Ram(width=8, depth=words)
+            m.submodules[f"lane_{lane}"] = ram = Ram(width=byte, depth=words)
             r_addrs = [getattr(self, f"r_addr_{k}")[lane][:addr_bits] for k in range(self._readers)]
             w_addrs = [getattr(self, f"w_addr_{k}")[lane][:addr_bits] for k in range(self._writers)]
             m.d.comb += [
                 ram.r_en.eq(self.r_hit.any()),
                 ram.r_addr.eq(choose(self.r_hit, r_addrs)),
-                self.r_data[8 * lane : 8 * lane + 8].eq(ram.r_data),
+                self.r_data[byte * lane : byte * (lane + 1)].eq(ram.r_data),
                 ram.w_en.eq(w_en[lane]),
                 ram.w_addr.eq(choose(writing, w_addrs)),
-                ram.w_data.eq(w_data[8 * lane : 8 * lane + 8]),
+                ram.w_data.eq(w_data[byte * lane : byte * (lane + 1)]),
             ]
         return m
 
@@ -118,6 +121,8 @@ class ActMemory(wiring.Component):
         Writers, from the memory's side, of `bus_bytes` and `vector_lanes`, the latter with jumps.
     conflict : Out(1)
         Two readers, or two writers, met in a bank.
+    wrong : Out(1)
+        A byte of the data that a reader gets in this cycle has the wrong parity.
     """
 
     def __init__(self, config: Config):
@@ -130,6 +135,7 @@ class ActMemory(wiring.Component):
                 "w_load": In(ActWrite(config, config.bus_bytes)),
                 "w_vector": In(ActWrite(config, config.vector_lanes, jumps=True)),
                 "conflict": Out(1),
+                "wrong": Out(1),
             }
         )
 
@@ -164,7 +170,9 @@ class ActMemory(wiring.Component):
                 m.d.comb += [
                     getattr(bank, f"w_en_{k}").eq(path.en[b]),
                     getattr(bank, f"w_addr_{k}").eq(path.addr),
-                    getattr(bank, f"w_data_{k}").eq(path.lanes),
+                    getattr(bank, f"w_data_{k}").eq(
+                        protect(path.lanes, 8) if config.parity else path.lanes
+                    ),
                 ]
 
         # The cycle after the memories: every lane of every reader takes the byte from its bank.
@@ -173,9 +181,10 @@ class ActMemory(wiring.Component):
             chosen = Signal(
                 data.ArrayLayout(bank_bits, config.act_lanes), name=f"bank_of_{k}", reset_less=True
             )
-            lanes = Signal(8 * config.act_lanes, name=f"lanes_{k}", reset_less=True)
+            byte = config.byte_bits
+            lanes = Signal(byte * config.act_lanes, name=f"lanes_{k}", reset_less=True)
             for lane in range(config.act_lanes):
-                at = slice(8 * lane, 8 * lane + 8)
+                at = slice(byte * lane, byte * (lane + 1))
                 choices = Array(bank.r_data[at] for bank in banks)
                 m.d.sync += [
                     chosen[lane].eq(path.addr[lane][-bank_bits:]),
@@ -183,6 +192,7 @@ class ActMemory(wiring.Component):
                 ]
             m.d.comb += path.lanes.eq(lanes)
 
+        m.d.comb += self.wrong.eq(Cat(path.wrong for path in readers).any())
         hits = [path.hit for path in readers]
         writes = [Cat(en.any() for en in path.en) for path in writers]
         clashes = [one & other for group in (hits, writes) for one, other in _pairs(group)]

@@ -13,6 +13,8 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from .delay import delay
+from .parity import wrong
 from .ports import ACT_READ_LATENCY, ActRead, ActWrite
 
 if TYPE_CHECKING:
@@ -83,8 +85,10 @@ class ActReadPath(wiring.Component):
         Banks that a masked lane reads.
     addr : Out(lane_layout)
         Word address of every memory lane.
-    lanes : In(8 · act_lanes)
+    lanes : In(byte_bits · act_lanes)
         Bytes that were read, in the order of memory lanes.
+    wrong : Out(1)
+        A byte that was read for what is on `port.data` has the wrong parity.
     """
 
     def __init__(self, config: Config, *, width: int, jumps: bool = False):
@@ -98,7 +102,8 @@ class ActReadPath(wiring.Component):
                 "port": In(ActRead(config, width, jumps=jumps)),
                 "hit": Out(config.act_banks),
                 "addr": Out(lane_layout(config)),
-                "lanes": In(8 * config.act_lanes),
+                "lanes": In(config.byte_bits * config.act_lanes),
+                "wrong": Out(1),
             }
         )
 
@@ -154,11 +159,16 @@ class ActReadPath(wiring.Component):
         # Cycle 4: back into the order of the window.
         back = Signal(len(shift))
         m.d.comb += back.eq(-shifts[4])
-        bytes_ = rotate(m, self.lanes, back, 8)
+        byte = config.byte_bits
+        bytes_ = rotate(m, self.lanes, back, byte)
         m.d.sync += [
-            port.data[i].eq(Mux(masks[4][i], bytes_[8 * i : 8 * i + 8], fills[4]))
+            port.data[i].eq(Mux(masks[4][i], bytes_[byte * i : byte * i + 8], fills[4]))
             for i in range(width)
         ]
+        if config.parity:
+            asked = delay(m, port.en, ACT_READ_LATENCY - 1, name="asked")
+            odd = wrong(bytes_[: byte * width], 8) & masks[4]
+            m.d.sync += self.wrong.eq(asked & odd.any())
         return m
 
 

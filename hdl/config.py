@@ -66,6 +66,9 @@ class Config:
         Most read beats that may be outstanding; at least latency + burst to hide the latency.
     addr_bits
         Width of AXI addresses.
+    parity
+        Whether the scratchpads have a parity bit for each byte, and the accumulators for each
+        word; a wrong one stops the machine. Costs no time.
     """
 
     name: str = "default"
@@ -84,6 +87,7 @@ class Config:
     burst_beats: int = 64
     read_beats: int = 256
     addr_bits: int = 32
+    parity: bool = False
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -91,6 +95,9 @@ class Config:
             if field.name == "name":
                 if not isinstance(value, str) or not value:
                     raise ConfigError(f"name must be a non-empty string, not {value!r}")
+            elif field.name == "parity":
+                if not isinstance(value, bool):
+                    raise ConfigError(f"parity must be true or false, not {value!r}")
             elif not isinstance(value, int) or isinstance(value, bool):
                 raise ConfigError(f"{field.name} must be an integer, not {value!r}")
         for field in ("rows", "cols"):
@@ -147,6 +154,11 @@ class Config:
     def bus_bytes(self) -> int:
         """Bytes a bus beat carries."""
         return self.bus_bits // 8
+
+    @property
+    def byte_bits(self) -> int:
+        """Bits of a byte in a scratchpad, with its parity bit if there is one."""
+        return 8 + self.parity
 
     @property
     def act_lanes(self) -> int:

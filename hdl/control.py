@@ -79,8 +79,8 @@ class Control(wiring.Component):
         To the engines.
     oldest : Out(PC_BITS)
         The least of `pcs`, three cycles later.
-    refused : In(1)
-        An engine was asked for a burst outside its window.
+    refused, wrong : In(1)
+        An engine was asked for a burst outside its window; a memory's parity is wrong.
     idle : In(1)
         Both engines are idle.
     finish, tag : In
@@ -108,6 +108,7 @@ class Control(wiring.Component):
                 "kill": Out(1),
                 "reset": Out(1),
                 "refused": In(1),
+                "wrong": In(1),
                 "idle": In(1),
                 "finish": In(1),
                 "tag": In(TAG_BITS),
@@ -166,7 +167,7 @@ class Control(wiring.Component):
             m.d.comb += counters.causes[unit].eq(self.causes[unit])
         m.d.comb += [
             torn.eq((state.as_value().xor() != check) | (self.run != (state == State.RUN))),
-            alarm.eq(registers.corrupt | self.refused),
+            alarm.eq(registers.corrupt | self.refused | self.wrong),
             self.kill.eq(killing | alarm),
         ]
 
@@ -184,6 +185,7 @@ class Control(wiring.Component):
             waiting.eq(settled & ((state == State.HALT) | (state == State.CLEAR))),
         ]
         self._watch(m, registers, waiting, expired)
+        other = Mux(self.wrong, Error.PARITY, Mux(alarm, Error.CORRUPT, Error.WATCHDOG))
         quiet = settled & self.idle
         late = settled & expired & ~self.idle
         with m.Switch(state):
@@ -197,9 +199,7 @@ class Control(wiring.Component):
                         self.run.eq(0),
                         killing.eq(1),
                         hung.eq(~failing),
-                        error_code.eq(
-                            Mux(failing, code, Mux(alarm, Error.CORRUPT, Error.WATCHDOG))
-                        ),
+                        error_code.eq(Mux(failing, code, other)),
                         error_pc.eq(pc),
                         settle.eq(SETTLE),
                     ]

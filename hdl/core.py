@@ -64,6 +64,9 @@ class Core(wiring.Component):
     causes : list of Out(len(Cause)), indexed by Unit
         See :class:`~.gate.Gate`.
     faults : list of Fault
+    wrong : Out(1)
+        What was read from an on-chip memory has the wrong parity; for STORE, in the cycle in which
+        it is given to the write engine.
     """
 
     def __init__(self, config: Config):
@@ -90,6 +93,7 @@ class Core(wiring.Component):
                 "dispatched": Out(1),
                 "causes": Out(len(Cause)).array(len(Unit)),
                 "faults": Out(Fault()).array(CORE_FAULTS),
+                "wrong": Out(1),
             }
         )
 
@@ -204,10 +208,16 @@ class Core(wiring.Component):
         config = self._config
         m.submodules.act = act = ActMemory(config)
         m.submodules.wgt = wgt = RowMemory(
-            rows=config.wgt_rows, row_bytes=config.wgt_row_bytes, bus_bytes=config.bus_bytes
+            rows=config.wgt_rows,
+            row_bytes=config.wgt_row_bytes,
+            bus_bytes=config.bus_bytes,
+            parity=config.parity,
         )
         m.submodules.par = par = RowMemory(
-            rows=config.par_entries, row_bytes=PARAMETER_BYTES, bus_bytes=config.bus_bytes
+            rows=config.par_entries,
+            row_bytes=PARAMETER_BYTES,
+            bus_bytes=config.bus_bytes,
+            parity=config.parity,
         )
         connect(m, gemm.act, act.matmul)
         connect(m, vector.act, act.vector)
@@ -222,5 +232,8 @@ class Core(wiring.Component):
             connect(m, load.tbl, vector.tbl)
         connect(m, vector.acc, gemm.acc)
         conflict = Signal()
-        m.d.comb += conflict.eq(act.conflict | gemm.acc_conflict)
+        m.d.comb += [
+            conflict.eq(act.conflict | gemm.acc_conflict),
+            self.wrong.eq(Cat(memory.wrong for memory in (act, wgt, par, gemm, vector)).any()),
+        ]
         return conflict

@@ -46,6 +46,8 @@ class GemmCore(wiring.Component):
         VECTOR's read port of the accumulators, as the memory sees it.
     acc_conflict : Out(1)
         In the cycle before, VECTOR read a half of the accumulators that the array was using.
+    wrong : Out(1)
+        An accumulator that was read has the wrong parity.
     vectors : Out(1)
         A vector is read for the array in this cycle.
     """
@@ -60,6 +62,7 @@ class GemmCore(wiring.Component):
                 "wgt": Out(RowRead(config.wgt_rows, config.wgt_row_bytes)),
                 "acc": In(AccRead(config)),
                 "acc_conflict": Out(1),
+                "wrong": Out(1),
                 "vectors": Out(1),
             }
         )
@@ -98,6 +101,7 @@ class GemmCore(wiring.Component):
             accumulator.control.eq(matmul.control),
             matmul.retired.eq(accumulator.done),
             self.acc_conflict.eq(accumulator.conflict),
+            self.wrong.eq(accumulator.wrong),
             self.vectors.eq(matmul.vectors),
         ]
         return m

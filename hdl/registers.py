@@ -32,6 +32,7 @@ class Error(enum.IntEnum):
     PROGRAM_END = 12
     BUS_STUCK = 13
     CORRUPT = 14
+    PARITY = 15
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,11 @@ ERRORS: dict[Error, ErrorInfo] = {
         "the machine found its own state inconsistent: a bit of a register flipped",
         "the oldest instruction that has not completed",
         "reset the machine, write all registers again and repeat the program",
+    ),
+    Error.PARITY: ErrorInfo(
+        "a byte or word that was read from an on-chip memory had the wrong parity",
+        "the oldest instruction that has not completed",
+        "reset the machine and repeat the program from its first LOAD",
     ),
 }
 

@@ -38,6 +38,8 @@ class TableLookup(wiring.Component):
     value : In(signed(8))
     result : Out(signed(8))
         Result of the value given TABLE_LATENCY cycles before.
+    wrong : Out(1)
+        The result of the cycle before was an entry of the wrong parity.
     """
 
     def __init__(self, config: Config):
@@ -48,6 +50,7 @@ class TableLookup(wiring.Component):
                 "table": In(4),
                 "value": In(signed(8)),
                 "result": Out(signed(8)),
+                "wrong": Out(1),
             }
         )
 
@@ -55,12 +58,13 @@ class TableLookup(wiring.Component):
         m = Module()
         config = self._config
         m.submodules.memory = memory = RowMemory(
-            rows=config.tbl_bytes, row_bytes=1, bus_bytes=config.bus_bytes
+            rows=config.tbl_bytes, row_bytes=1, bus_bytes=config.bus_bytes, parity=config.parity
         )
         connect(m, flipped(self.write), memory.write)
         index = Cat(self.value[:7], ~self.value[7])  # value + 128
         m.d.comb += [
-            memory.read.en.eq(1),
+            memory.read.en.eq(self.table != 0),
+            self.wrong.eq(memory.wrong),
             memory.read.addr.eq(Cat(index, (self.table - 1)[: (config.tables - 1).bit_length()])),
         ]
         past = delay(m, self.value, TABLE_LATENCY, name="past", reset_less=True)

@@ -95,6 +95,7 @@ class Weft(wiring.Component):
             read.base.eq(control.base),
             read.size.eq(control.count * INSTRUCTION_BYTES),
             control.refused.eq(read.refused | write.refused),
+            control.wrong.eq(core.wrong),
             read.kill.eq(control.kill),
             write.kill.eq(control.kill),
             control.idle.eq(read.idle & write.idle),

@@ -79,6 +79,8 @@ class VectorUnit(wiring.Component):
         LOAD's writes to the tables, from their side; only where there are tables.
     out : ActWrite
         Results; with jumps.
+    wrong : Out(1)
+        A table's entry that was used has the wrong parity.
     """
 
     def __init__(self, config: Config):
@@ -92,6 +94,7 @@ class VectorUnit(wiring.Component):
                 "act": Out(ActRead(config, config.vector_lanes)),
                 "par": Out(RowRead(config.par_entries, PARAMETER_BYTES)),
                 "out": Out(ActWrite(config, config.vector_lanes, jumps=True)),
+                "wrong": Out(1),
                 **tables,
             }
         )
@@ -226,6 +229,7 @@ class VectorUnit(wiring.Component):
         ]
         m.d.comb += fetch.release.eq(release[-1])
 
+        wrongs = []
         for k in range(lanes):
             m.submodules[f"lane_{k}"] = lane = VectorLane(
                 multiplier_bits=self._config.multiplier_bits
@@ -248,7 +252,9 @@ class VectorUnit(wiring.Component):
                 wiring.connect(m, wiring.flipped(self.tbl), lookup.write)
                 m.d.comb += [lookup.table.eq(word.pool.table), lookup.value.eq(lane.result)]
                 result = lookup.result
+                wrongs.append(lookup.wrong)
             m.d.comb += self.out.data[k].eq(result)
+        m.d.comb += self.wrong.eq(Cat(wrongs).any())
 
         # Results: group, y, x. Addresses go ahead of them.
         m.submodules.outputs = outputs = Loops(widths=(12, 10, 10), strides=(lanes, 1, 1))

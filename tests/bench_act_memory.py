@@ -149,6 +149,7 @@ async def run(dut, legal: bool, seed: int) -> None:
         model.cycle(now, accepted)
         await cycles.settle()
         assert int(dut.conflict.value) == (now in model.conflicts), f"conflict in cycle {now}"
+        assert not (legal and int(dut.wrong.value)), f"parity in cycle {now}"
         for port, width in READERS.items():
             answer = model.answers.pop((now, port), None)
             if legal and answer is not None:
@@ -177,3 +178,35 @@ async def data(dut):
 @cocotb.test()
 async def conflicts(dut):
     await run(dut, legal=False, seed=2)
+
+
+@cocotb.test(skip=not CONFIG.parity)
+async def wrong_parity(dut):
+    """A flipped bit is reported with the data that it is in, if the reader wants its byte."""
+    rng = random.Random(3)
+    inputs = {"w_vector__jump": 0, **{f"{port}__en": 0 for port in READERS | WRITERS}}
+    cycles = await clock_and_reset(dut, **inputs, store__fill=0, vector__fill=0)
+    lanes = CONFIG.act_lanes
+    for _ in range(40):
+        address = rng.randrange(CONFIG.act_bytes)
+        bank, word = divmod(address // lanes, CONFIG.act_words // CONFIG.act_banks)
+        cells = getattr(getattr(dut, f"bank_{bank}"), f"lane_{address % lanes}").cells
+        cells[word].value = int(cells[word].value) ^ 1 << rng.randrange(9)
+        for port in ("store", "vector"):
+            for i in range(READERS[port]):
+                await cycles.edge()
+                getattr(dut, f"{port}__en").value = 1
+                getattr(dut, f"{port}__base").value = (address - i) % CONFIG.act_bytes
+                mask = rng.getrandbits(READERS[port])
+                getattr(dut, f"{port}__mask").value = mask
+                await cycles.edge()
+                getattr(dut, f"{port}__en").value = 0
+                seen = []
+                for _ in range(ACT_READ_LATENCY + 1):
+                    await cycles.settle()
+                    seen.append(int(dut.wrong.value))
+                    await cycles.edge()
+                expected = [0] * (ACT_READ_LATENCY - 1) + [mask >> i & 1, 0]
+                assert seen == expected, (port, address, i)
+        cells[word].value = 0
+        await cycles.edge()

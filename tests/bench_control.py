@@ -37,7 +37,7 @@ class Bench:
         }
         inputs |= {f"bus__{name}": 1 for name in ("bready", "rready")}
         inputs |= dict.fromkeys(("idle",), 1)
-        inputs |= dict.fromkeys(("finish", "tag", "done", "events", "refused"), 0)
+        inputs |= dict.fromkeys(("finish", "tag", "done", "events", "refused", "wrong"), 0)
         inputs |= {f"{name}__{unit}": 0 for name in ("causes", "pcs") for unit in Unit}
         inputs |= {f"faults__{i}__valid": 0 for i in range(SOURCES)}
         return cls(dut, await restart(dut, **inputs))

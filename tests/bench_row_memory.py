@@ -12,6 +12,7 @@ from weft.tb.bench import clock_and_reset
 ROWS = int(os.environ.get("ROWS", "64"))
 ROW_BYTES = int(os.environ.get("ROW_BYTES", "16"))
 BUS_BYTES = int(os.environ.get("BUS_BYTES", "8"))
+PARITY = bool(int(os.environ.get("PARITY", "0")))
 
 
 @cocotb.test()
@@ -39,6 +40,7 @@ async def random_traffic(dut):
         if reading:
             answers[now + ROW_READ_LATENCY] = bytes(memory[row * ROW_BYTES : (row + 1) * ROW_BYTES])
         await cycles.settle()
+        assert not int(dut.wrong.value)
         if now in answers:
             got = int(dut.read__data.value).to_bytes(ROW_BYTES, "little")
             assert got == answers[now], f"cycle {now}: {got.hex()} instead of {answers[now].hex()}"
@@ -47,3 +49,30 @@ async def random_traffic(dut):
                 memory[beat * BUS_BYTES + k] = data[k]
         await cycles.edge()
     assert len(answers) > 600
+
+
+@cocotb.test(skip=not PARITY)
+async def wrong_parity(dut):
+    """A flipped bit is reported in the cycle after its row came, and with no other row."""
+    rng = random.Random(2)
+    cycles = await clock_and_reset(dut, write__en=0, read__en=0)
+    wide = max(ROW_BYTES, BUS_BYTES)
+    for _ in range(60):
+        bit = rng.randrange(9 * ROWS * ROW_BYTES)
+        row = bit // (9 * ROW_BYTES)
+        cell = dut.ram.cells[bit // (9 * wide)]
+        cell.value = int(cell.value) ^ 1 << bit % (9 * wide)
+        for other in {row, row ^ 1, 0}:
+            await cycles.edge()
+            dut.read__en.value = 1
+            dut.read__addr.value = other
+            await cycles.edge()
+            dut.read__en.value = 0
+            seen = []
+            for _ in range(ROW_READ_LATENCY + 2):
+                await cycles.settle()
+                seen.append(int(dut.wrong.value))
+                await cycles.edge()
+            assert seen == [0] * ROW_READ_LATENCY + [int(other == row), 0], (row, other)
+        cell.value = 0
+        await cycles.edge()

@@ -6,18 +6,23 @@ import enum
 import random
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from weft.hdl.config import Config
+from weft.hdl.isa import INSTRUCTION_BYTES
 from weft.hdl.registers import REGISTERS, Error
-from weft.host.device import DeviceError, Result
+from weft.host import compiler, interpreter
+from weft.host.device import DeviceError, Job, Result
 from weft.host.golden import GoldenDevice
+from weft.host.ir import Tensor
 from weft.tb import fast
 from weft.tb.devices import machine_verilog
 from weft.tb.memory_model import Options
 from weft.tb.session import COUNTERS, START, STATE, Session, await_rest, prepare
 
-from .programs import Generator, RandomProgram
+from . import networks
+from .programs import Generator
 
 #: Cycles more than the unharmed run takes, after which the watchdog bites.
 SLACK = 1000
@@ -95,32 +100,32 @@ def place(name: str) -> str:
 
 
 class Subject:
-    """One random program on a machine of its own for every run.
+    """A program that runs on a machine of its own for every flip.
 
     Parameters
     ----------
     config
         The machine.
-    seed
-        Of the program, of the memory's latency, and of whether and how it stalls.
+    job
+        A program that ends, and reads nothing that it (or the power-up) did not write.
+    options
+        Of the memory.
     """
 
-    def __init__(self, config: Config, seed: int):
+    def __init__(self, config: Config, job: Job, options: Options):
         self.config = config
-        self.program: RandomProgram = Generator(config).program(seed)
-        rng = random.Random(seed)
-        self._options = Options(
-            latency=rng.choice((1, 13, 50)), stall_seed=rng.choice((0, seed + 1))
-        )
+        self.job = job
+        self.options = options
         self._library = library(config)
         self._watchdog = self._limit = 1 << 20
-        self.expected: Result = GoldenDevice(config).run(self.program.job)
+        self.expected: Result = GoldenDevice(config).run(job)
         unharmed, result = self.execute(None)
         if result is None or unharmed.fate != Fate.MASKED or unharmed.breach or unharmed.escape:
-            raise AssertionError(f"seed {seed} fails without a flip: {unharmed}")
+            raise AssertionError(f"the program fails without a flip: {unharmed}")
+        self.counters = result.counters
         self.cycles = result.counters["CYCLES"]
         self._watchdog = self.cycles + SLACK
-        self._limit = self._watchdog * (len(self.program.instructions) + 3)
+        self._limit = self._watchdog * (len(job.code) // INSTRUCTION_BYTES + 3)
 
     def run(self, flip: Flip | None) -> Outcome:
         """What becomes of a flip."""
@@ -128,8 +133,8 @@ class Subject:
 
     def execute(self, flip: Flip | None) -> tuple[Outcome, Result | None]:
         """What becomes of a flip, and what the host read if there was an end."""
-        session = prepare(self.config, self.program.job, watchdog=self._watchdog)
-        machine = fast.FastMachine(self._library, self._options)
+        session = prepare(self.config, self.job, watchdog=self._watchdog)
+        machine = fast.FastMachine(self._library, self.options)
         try:
             machine.map(*session.regions)
             for i, (base, size) in enumerate(windows(session)):
@@ -193,9 +198,34 @@ class Sampler:
         )
 
 
-def library(config: Config):
-    """The simulator with access to the state."""
-    return fast.build(machine_verilog(config), config.bus_bytes, state=True)
+def random_program(config: Config, seed: int) -> Subject:
+    """A random program, on a memory of random latency that stalls or not."""
+    rng = random.Random(seed)
+    options = Options(latency=rng.choice((1, 13, 50)), stall_seed=rng.choice((0, seed + 1)))
+    return Subject(config, Generator(config).program(seed).job, options)
+
+
+def network(config: Config, seed: int) -> Subject:
+    """A convolution, max pooling and a large linear layer, of random weights."""
+    rng = np.random.default_rng(seed)
+    bits = config.multiplier_bits
+    x = Tensor("x", 8, 8, 4, 1.0)
+    first, maps = networks.conv(rng, "conv", x, 16, bits, kernel=(3, 3), low=0)
+    pool, pooled = networks.maxpool("pool", maps, 2, 2)
+    last, out = networks.conv(rng, "linear", pooled, 32, bits, kernel=(3, 3), kind="linear")
+    graph = networks.graph("network", x, (first, maps), (pool, pooled), (last, out))
+    program = compiler.compile(graph, config)
+    image = rng.integers(-128, 128, (8, 8, 4)).astype(np.int8)
+    subject = Subject(config, program.job(image), Options(latency=50))
+    expected = interpreter.run_all(graph, image[None])[graph.output][0]
+    assert np.array_equal(program.unpack(program.output, subject.expected.segments), expected)
+    return subject
+
+
+def library(config: Config) -> Path:
+    """The simulator with access to the state, whose registers have no initial values."""
+    verilog = fast.without_initial_values(machine_verilog(config))
+    return fast.build(verilog, config.bus_bytes, state=True)
 
 
 def windows(session: Session) -> list[tuple[int, int]]:

@@ -54,6 +54,7 @@ REFUSED = [
         "burst_beats = 128 times 64 bytes exceeds AXI's 4096 bytes a burst",
     ),
     ({"read_beats": 127}, "read_beats must be 128 (two bursts) to 4096, not 127"),
+    ({"parity": 1}, "parity must be true or false, not 1"),
     ({"read_beats": 4097}, "read_beats must be 128 (two bursts) to 4096, not 4097"),
 ]
 
@@ -118,7 +119,7 @@ def test_fingerprint_ignores_the_name_only():
         "rows": 8, "cols": 8, "bus_bits": 64, "act_bytes": 65536, "act_banks": 8,
         "wgt_bytes": 32768, "acc_depth": 512, "par_entries": 512, "vector_lanes": 4,
         "multiplier_bits": 18, "queue_depth": 8, "burst_beats": 32, "read_beats": 128,
-        "addr_bits": 40, "tables": 0,
+        "addr_bits": 40, "tables": 0, "parity": True,
     }  # fmt: skip
     assert set(changes) | {"name"} == {field.name for field in dataclasses.fields(Config)}
     prints = {dataclasses.replace(base, **{k: v}).fingerprint for k, v in changes.items()}

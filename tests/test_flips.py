@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from weft.hdl.config import PRESETS
-from weft.hdl.registers import REGISTERS
+from weft.hdl.registers import REGISTERS, Error
+from weft.host.timing.machine import predict
 from weft.tb import fast
 from weft.tb.session import START, await_rest, prepare
 
-from .flips import Fate, Flip, Sampler, Subject, library, windows
+from .flips import Fate, Flip, Sampler, Subject, library, network, random_program, windows
 
-TINY = PRESETS["tiny"]
+TINY = replace(PRESETS["tiny"], name="tiny with parity", parity=True)
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +24,7 @@ def sampler() -> Sampler:
 
 @pytest.fixture(scope="module")
 def subject() -> Subject:
-    return Subject(TINY, 0)
+    return random_program(TINY, 0)
 
 
 def element(sampler: Sampler, name: str) -> fast.Element:
@@ -34,10 +36,11 @@ def element(sampler: Sampler, name: str) -> fast.Element:
 
 def test_every_bit_has_a_place(sampler):
     """The memories' sizes are known; what no other place takes would be in the last one."""
-    assert sampler.bits["ACT"] == 8 * TINY.act_bytes
-    assert sampler.bits["WGT"] == 8 * TINY.wgt_bytes
-    assert sampler.bits["ACC"] == 32 * TINY.acc_depth * TINY.cols
-    assert sampler.bits["PAR"] == 8 * TINY.par_bytes
+    assert sampler.bits["ACT"] == 9 * TINY.act_bytes
+    assert sampler.bits["WGT"] == 9 * TINY.wgt_bytes
+    assert sampler.bits["ACC"] == 33 * TINY.acc_depth * TINY.cols
+    assert sampler.bits["PAR"] == 9 * TINY.par_bytes
+    assert sampler.bits["tables"] == 9 * TINY.tbl_bytes * TINY.vector_lanes
     assert "other" not in sampler.bits
     assert sum(sampler.bits.values()) > 515_000
 
@@ -55,7 +58,7 @@ def test_a_flip_happens_in_its_cycle(sampler, subject):
 
 def test_bursts_outside_the_windows_are_seen(subject):
     """The unharmed program, while one window is said to be smaller than the host set it."""
-    session = prepare(TINY, subject.program.job)
+    session = prepare(TINY, subject.job)
     machine = fast.FastMachine(library(TINY))
     texts = []
     for shrunk in range(5):
@@ -82,7 +85,7 @@ ADDRESSES = (
 
 @pytest.mark.parametrize("seed", [0, 2])
 def test_no_flip_of_an_address_leaves_the_windows(sampler, seed):
-    subject, rng = Subject(TINY, seed), random.Random(seed)
+    subject, rng = random_program(TINY, seed), random.Random(seed)
     everything = [hit for hits in sampler.elements.values() for hit in hits]
     for part in ADDRESSES:
         for _ in range(12):
@@ -93,7 +96,7 @@ def test_no_flip_of_an_address_leaves_the_windows(sampler, seed):
 
 @pytest.mark.parametrize("seed", [1, 3, 4])
 def test_no_flip_hangs_the_machine_or_leaves_the_windows(sampler, seed):
-    subject, rng = Subject(TINY, seed), random.Random(seed)
+    subject, rng = random_program(TINY, seed), random.Random(seed)
     for name in sampler.bits:
         for _ in range(3):
             check(subject, sampler.draw(name, subject.cycles, rng))
@@ -104,3 +107,43 @@ def check(subject: Subject, flip: Flip) -> None:
     outcome = subject.run(flip)
     assert not outcome.escape, f"{flip}: {outcome.escape}"
     assert outcome.fate != Fate.HANG, f"{flip}"
+
+
+@pytest.fixture(scope="module")
+def net() -> Subject:
+    return network(TINY, 0)
+
+
+def test_parity_costs_no_time(net):
+    """Every counter is what the timing model says, which knows nothing of parity."""
+    predicted = predict(TINY, net.job.code, latency=net.options.latency)
+    assert net.counters == predicted.counters
+    for seed in range(100):
+        if seed % 3 == 0:
+            subject = random_program(TINY, seed)
+            if not subject.options.stall_seed:
+                predicted = predict(TINY, subject.job.code, latency=subject.options.latency)
+                assert subject.counters == predicted.counters
+
+
+#: Memories, and what part of each to hit: the first addresses, where the network lies.
+MEMORIES = {"ACT": 32, "WGT": 8, "ACC": 8, "PAR": 8}
+
+
+def test_parity_lets_no_flip_of_a_memory_through(sampler, net):
+    """Many flips are found, and before any of them could be stored."""
+    found = dict.fromkeys(MEMORIES, 0)
+    rng = random.Random(0)
+    for name, part in MEMORIES.items():
+        for _ in range(60):
+            flip = sampler.draw(name, net.cycles, rng)
+            flip = replace(flip, word=rng.randrange(flip.element.words // part))
+            outcome, result = net.execute(flip)
+            assert outcome.fate in (Fate.MASKED, Fate.DETECTED), f"{flip}: {outcome}"
+            if outcome.fate == Fate.DETECTED:
+                assert outcome.error == Error.PARITY
+                found[name] += 1
+            outputs = (r.segments[2] for r in (result, net.job, net.expected))
+            pairs = zip(*outputs, strict=True)
+            assert all(got in allowed for got, *allowed in pairs), f"{flip}: wrong bytes stored"
+    assert all(found.values()), found

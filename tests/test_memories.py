@@ -19,6 +19,7 @@ ACT = {
     "8 lanes": {"rows": 8, "cols": 8, "bus_bits": 64, "act_bytes": 1024, "vector_lanes": 8},
     "16 lanes for 12 rows": {
         "rows": 12, "cols": 12, "bus_bits": 64, "act_bytes": 512, "act_banks": 2, "vector_lanes": 3,
+        "parity": True,
     },
     "16 lanes for 4 rows": {
         "rows": 4, "cols": 4, "bus_bits": 128, "act_bytes": 1024, "vector_lanes": 2,
@@ -49,15 +50,23 @@ def test_act_memory_on_verilator():
 
 
 @pytest.mark.parametrize(
-    ("rows", "row_bytes", "bus_bytes"),
-    [(64, 16, 8), (32, 16, 16), (64, 4, 16), (16, 64, 8), (256, 1, 8)],
+    ("rows", "row_bytes", "bus_bytes", "parity"),
+    [
+        *((64, 16, 8, True), (32, 16, 16, False), (64, 4, 16, True), (16, 64, 8, False)),
+        (256, 1, 8, False),
+    ],
 )
-def test_row_memory(rows, row_bytes, bus_bytes):
+def test_row_memory(rows, row_bytes, bus_bytes, parity):
     simulate(
-        RowMemory(rows=rows, row_bytes=row_bytes, bus_bytes=bus_bytes),
+        RowMemory(rows=rows, row_bytes=row_bytes, bus_bytes=bus_bytes, parity=parity),
         "tests.bench_row_memory",
         simulator="icarus",
-        env={"ROWS": rows, "ROW_BYTES": row_bytes, "BUS_BYTES": bus_bytes},
+        env={
+            "ROWS": rows,
+            "ROW_BYTES": row_bytes,
+            "BUS_BYTES": bus_bytes,
+            "PARITY": int(parity),
+        },
         name="row_memory",
     )
 
