@@ -26,6 +26,8 @@ CAT = aten.cat.default
 PAD = aten.constant_pad_nd.default
 SIZE = aten.sym_size.int
 
+#: Key of the name, in a rewritten node's meta, that the node had in the exported graph.
+ORIGIN = "weft_origin"
 #: Views whose result shows the same elements in the same order.
 RESHAPES = {
     aten.view.default,
@@ -80,7 +82,7 @@ def layer_name(node: Node) -> str:
         kind = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
         if path and kind.startswith("torch.nn.modules") and "container" not in kind:
             return path
-    return node.name
+    return node.meta.get(ORIGIN, node.name)
 
 
 def shape(node: Node) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ from rich.table import Table
 from ..hdl.config import PRESETS, ConfigError
 from ..hdl.config import load as load_config
 from .cli_bench import bench
+from .cli_compile import compile_
 from .commands import SIGNALLESS, require_place, run_lenet, run_program
 from .device import DeviceError, backends
 from .errors import WeftError
@@ -179,38 +180,7 @@ app.command()(bench)
 # -- compile, disassemble ----------------------------------------------------------------------
 
 
-@app.command("compile")
-def compile_(
-    target: Annotated[str, typer.Argument(help="`lenet`.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Program file to write.")],
-    config: ConfigOption = "default",
-    data: DataOption = None,
-    weights: WeightsOption = None,
-) -> None:
-    """Compile a network to a program file.
-
-    The file holds instructions, constants and the configuration that they are for;
-    it runs without torch.
-
-    \b
-    weft compile lenet -o lenet.weft
-    weft disasm lenet.weft
-    weft run lenet.weft --input x.npy --output y.npy
-    """
-    if target != "lenet":
-        raise WeftError(f"unknown network {target!r}; there is: lenet")
-    from . import compiler, lenet
-
-    machine = load_config(config)
-    require_place(output)
-    with status("Quantizing LeNet-5 to INT8", False):
-        network = lenet.quantized(machine, data, weights)
-    program = compiler.compile(network.graph, machine)
-    program.save(output)
-    _out.print(
-        f"{output}: {len(program.code) // 32} instructions, {len(program.const):,} constant bytes",
-        highlight=False,
-    )
+app.command("compile")(compile_)
 
 
 @app.command()

@@ -123,7 +123,7 @@ def run_program(
     wanted = f"int8 [N, {', '.join(map(str, shape))}]"
     if input is None:
         raise WeftError(f"{path} needs --input X.npy: {wanted}")
-    inputs = _read_npy(input)
+    inputs = read_npy(input)
     if inputs.dtype != np.int8 or inputs.shape[-3:] != shape or inputs.ndim > 4 or not inputs.size:
         raise WeftError(f"{input} must be {wanted}, not {inputs.dtype} {list(inputs.shape)}")
     inputs = inputs.reshape(-1, *shape)[:images]
@@ -183,7 +183,8 @@ def require_place(path: Path) -> None:
         raise WeftError(f"cannot write {path}: there is no directory {path.parent}")
 
 
-def _read_npy(path: Path) -> np.ndarray:
+def read_npy(path: Path) -> np.ndarray:
+    """The array in a .npy file."""
     try:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError, MemoryError) as error:

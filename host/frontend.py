@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from .verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from torch.export import ExportedProgram
     from torch.fx import GraphModule
@@ -67,8 +68,8 @@ def quantize(
     model
         A model of one input and one output; it is not changed.
     calibration
-        Real inputs that show the ranges of the activations: [N, channels, height, width] or
-        [N, features].
+        Real inputs that show the ranges of the activations: [N, channels, height, width],
+        [N, tokens, features] or [N, features].
     name
         What the graph is called.
     asymmetric
@@ -83,21 +84,56 @@ def quantize(
     UnsupportedOperator
         The model contains an operator that the front end does not know.
     """
+    if not isinstance(model, torch.nn.Module):
+        raise ModelError(f"{name} must be a torch.nn.Module, not {type(model).__name__}")
     inputs = _inputs(calibration)
-    model = copy.deepcopy(model).eval().cpu()
-    batch = {0: torch.export.Dim("batch", min=1, max=4096)}
-    example = inputs[:2] if len(inputs) > 1 else inputs.repeat_interleave(2, dim=0)
-    try:
-        with _quiet(), torch.no_grad():
-            program = torch.export.export(model, (example,), dynamic_shapes=(batch,))
-    except Exception as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(
-            f"torch cannot export {name} for inputs of shape {list(inputs.shape[1:])}: {lines[0]}"
-        ) from error
+    program = _export(copy.deepcopy(model).eval().cpu(), inputs, name)
     return quantize_exported(
         program, inputs, name=name, asymmetric=asymmetric, multiplier_bits=multiplier_bits
     )
+
+
+def load_exported(path: str | Path) -> ExportedProgram:
+    """Read what ``torch.export.save`` wrote, perhaps on another machine.
+
+    The archive holds the graph and its weights; the model's source is not needed.
+
+    Raises
+    ------
+    ModelError
+        The file cannot be read, or is no such archive, or this torch cannot read it.
+    """
+    try:
+        with _quiet():
+            return torch.export.load(path)
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
+    except Exception as error:
+        raise ModelError(
+            f"{path} is not an archive of torch.export.save, or of another version of torch than "
+            f"{torch.__version__}: {_first_line(error)}"
+        ) from error
+
+
+def _export(model: torch.nn.Module, inputs: torch.Tensor, name: str) -> ExportedProgram:
+    """The program of `model` for batches of any size, or of one where it allows no other."""
+    pairs = inputs[:2] if len(inputs) > 1 else inputs.repeat_interleave(2, dim=0)
+    batch = {0: torch.export.Dim("batch", min=1, max=4096)}
+    with _quiet(), torch.no_grad():
+        with suppress(Exception):
+            return torch.export.export(model, (pairs,), dynamic_shapes=(batch,))
+        try:
+            return torch.export.export(model, (inputs[:1],))
+        except Exception as error:
+            raise ModelError(
+                f"torch cannot export {name} for inputs of shape {list(inputs.shape[1:])}: "
+                f"{_first_line(error)}"
+            ) from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0]
 
 
 def quantize_exported(
@@ -123,6 +159,8 @@ def simulate(
     multiplier_bits: int = 32,
 ) -> Quantized:
     """As :func:`quantize_exported`, with torch's own simulation of the result beside it."""
+    if not isinstance(program, torch.export.ExportedProgram):
+        raise ModelError(f"{name} must be a torch.export program, not {type(program).__name__}")
     if not 8 <= multiplier_bits <= 32:
         raise ModelError(f"multiplier_bits must be 8 to 32, not {multiplier_bits}")
     inputs = _inputs(calibration)
@@ -165,7 +203,15 @@ def simulate(
 
 
 def _inputs(calibration: np.ndarray | torch.Tensor) -> torch.Tensor:
-    inputs = torch.as_tensor(np.asarray(calibration), dtype=torch.float32)
+    try:
+        array = np.asarray(calibration)
+    except (TypeError, ValueError, RuntimeError):
+        array = np.asarray("no array")
+    if array.dtype.kind not in "biuf":
+        raise ModelError(
+            f"calibration data must be an array of real numbers, not {type(calibration).__name__}"
+        )
+    inputs = torch.as_tensor(array, dtype=torch.float32)
     if inputs.ndim not in (2, 3, 4) or 0 in inputs.shape:
         raise ModelError(
             "calibration data must be [N, channels, height, width], [N, tokens, features] or "

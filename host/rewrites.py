@@ -19,6 +19,7 @@ from .aten import (
     LINEAR,
     MATMUL,
     MAX_POOL,
+    ORIGIN,
     PAD,
     SCALE,
     SOFTMAX,
@@ -41,7 +42,7 @@ def insert(module: GraphModule, like: Node, target: Any, *args: Any) -> Node:
     """A new call before `like`, of whose layer it is part."""
     with module.graph.inserting_before(like):
         new = module.graph.call_function(target, args)
-    new.meta = dict(like.meta)
+    new.meta = {ORIGIN: like.name, **like.meta}
     values = map_arg(args, lambda n: n.meta["val"])
     with _fake(like), torch.no_grad():
         new.meta["val"] = target(*values)

@@ -17,6 +17,7 @@ from weft.hdl import config as configs
 from weft.hdl.config import PRESETS
 from weft.hdl.isa import Opcode
 from weft.host import compiler, frontend, interpreter, lenet
+from weft.host import program as program_file
 from weft.host.cli import main
 from weft.host.datasets import DIGITS
 from weft.host.errors import UnsupportedOperator
@@ -220,6 +221,36 @@ def test_isa(good):
     assert all(f"{opcode.name}:" in out or f"{opcode.name} " in out for opcode in Opcode)
 
 
+ELSEWHERE = """
+import torch
+class Gate(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = (torch.nn.Conv2d(2, 4, 3) for _ in range(2))
+    def forward(self, x):
+        return torch.relu(self.a(x)) * torch.softmax(self.b(x), 1)
+torch.manual_seed(0)
+torch.export.save(torch.export.export(Gate().eval(), (torch.randn(1, 2, 8, 8),)), "gate.pt2")
+"""
+
+
+def test_archive_of_another_process(tmp_path, good, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    subprocess.run([sys.executable, "-c", ELSEWHERE], check=True)
+    images = np.random.default_rng(0).normal(size=(3, 2, 8, 8))
+    np.save("x.npy", images)
+    for flags in ([], ["--asymmetric"]):
+        out = good(
+            "compile", "gate.pt2", "--calibration", "x.npy", "-c", "tiny", "-o", "gate.weft", *flags
+        )
+        assert out.splitlines()[0].startswith("gate.weft: ")
+        assert out.splitlines()[1:] == [
+            "on the host: softmax at 'softmax'", "on the host: mul at 'mul'"
+        ]  # fmt: skip
+        zero_points = {program_file.load("gate.weft").input.zero_point}
+        assert (zero_points == {0}) != bool(flags)
+
+
 def test_disasm(compiled, good):
     lines = good("disasm", compiled).splitlines()
     for opcode in (Opcode.LOAD, Opcode.MATMUL, Opcode.DRAIN, Opcode.STORE, Opcode.END):
@@ -283,6 +314,7 @@ def workplace(tmp_path, monkeypatch, compiled):
     Path("pickle.npy").write_bytes(b"\x80\x04N.")
     Path("cut.npy").write_bytes(Path("x.npy").read_bytes()[:200])
     Path("file").write_text("in the way")
+    Path("corrupt.pt2").write_bytes(b"no archive")
     for name in ("corrupt", "short", "labels"):
         Path(name).mkdir()
     Path("corrupt/t10k-images-idx3-ubyte").write_bytes(b"not an IDX file at all")
@@ -333,6 +365,12 @@ REFUSED = [
     ("run lenet --data labels --json", "has no t10k-labels-idx1-ubyte"),
     ("run lenet --weights file --json", "cannot read LeNet-5 weights file"),
     ("compile resnet -o y.weft", "unknown network 'resnet'"),
+    ("compile m.pt2 -o y.weft", "m.pt2 needs --calibration X.npy"),
+    ("compile m.pt2 --calibration x.npy -o y.weft", "cannot read m.pt2"),
+    ("compile corrupt.pt2 --calibration x.npy -o y.weft", "corrupt.pt2 is not an archive of torch"),
+    ("compile m.pt2 --calibration missing.npy -o y.weft", "cannot read missing.npy"),
+    ("compile lenet --calibration x.npy -o y.weft", "go with an archive"),
+    ("compile mlp --weights w -o y.weft", "--data and --weights go with lenet"),
     ("compile lenet -o no/y.weft", "cannot write no/y.weft: there is no directory no"),
     ("compile lenet -o file/y.weft", "cannot write file/y.weft: there is no directory file"),
     ("compile lenet -o corrupt", "cannot write corrupt: it is a directory"),

@@ -290,10 +290,23 @@ def test_static_batch_and_saved_program(tmp_path) -> None:
     want = frontend.quantize(model, x, name="m")
     path = tmp_path / "m.pt2"
     torch.export.save(torch.export.export(model, (x[:3],)), path)
-    got = frontend.quantize_exported(torch.export.load(path), x, name="m")
+    got = frontend.quantize_exported(frontend.load_exported(path), x, name="m")
     assert got.tensors == want.tensors
     assert np.array_equal(got.nodes[0].weight, want.nodes[0].weight)
     assert np.array_equal(got.nodes[0].requant.multiplier, want.nodes[0].requant.multiplier)
+
+
+def test_batch_of_one_and_no_other() -> None:
+    model = Function(lambda m, x: m.f(m.c(x).view(1, 48)), c=conv(2, 3, 3), f=nn.Linear(48, 4))
+    graph = frontend.quantize(model, torch.randn(5, 2, 6, 6), name="m")
+    assert kinds(graph) == "conv linear"
+
+
+def test_fixed_batch_in_a_shape_is_refused() -> None:
+    model = Function(lambda m, x: m.f(m.c(x).view(3, 48)), c=conv(2, 3, 3), f=nn.Linear(48, 4))
+    x = torch.randn(3, 2, 6, 6)
+    with pytest.raises(UnsupportedOperator, match=r"for a batch of one it fails .* export the"):
+        frontend.quantize_exported(torch.export.export(model.eval(), (x,)), x, name="m")
 
 
 class Named(nn.Module):
@@ -334,7 +347,7 @@ class TwoInputs(nn.Module):
         return a + b
 
 
-def test_models_and_data_that_do_not_fit() -> None:
+def test_models_and_data_that_do_not_fit(tmp_path) -> None:
     x = torch.randn(4, 2, 8, 8)
     layer = conv(2, 2, 3)
     program = torch.export.export(TwoInputs(), (x, x))
@@ -350,6 +363,17 @@ def test_models_and_data_that_do_not_fit() -> None:
         frontend.quantize(layer, np.zeros((0, 2, 8, 8)), name="m")
     with pytest.raises(ModelError, match="not finite"):
         frontend.quantize(layer, x / 0, name="m")
+    for data in ("images", None, {"x": x}, [[1, 2], [3]], np.zeros((2, 2), complex)):
+        with pytest.raises(ModelError, match="must be an array of real numbers, not "):
+            frontend.quantize(layer, data, name="m")
+    with pytest.raises(ModelError, match=r"m must be a torch\.nn\.Module, not function"):
+        frontend.quantize(conv, x, name="m")
+    with pytest.raises(ModelError, match=r"m must be a torch\.export program, not Conv2d"):
+        frontend.quantize_exported(layer, x, name="m")
+    for file, message in (("none.pt2", "cannot read"), ("text.pt2", "is not an archive of torch")):
+        (tmp_path / "text.pt2").write_text("hello")
+        with pytest.raises(ModelError, match=message):
+            frontend.load_exported(tmp_path / file)
     broken = nn.Sequential(nn.Conv2d(2, 2, 3))
     nn.init.constant_(broken[0].weight, torch.nan)
     with pytest.raises(ModelError, match=r"m: 0\.weight contains a value that is not finite"):
