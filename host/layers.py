@@ -35,7 +35,7 @@ from .aten import (
 )
 from .builder import Shape, pixel_view, spread
 from .ir import Concat, Host, Tensor
-from .pending import Deferred, Pending, Value, Weights, identity
+from .pending import Deferred, Masked, Pending, Value, Weights, identity
 from .views import View, canonical, dense
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from .lowering import Lowering
 
-    Rule = Callable[[Lowering, FxNode], Pending | Deferred | Value | None]
+    Rule = Callable[[Lowering, FxNode], Pending | Deferred | Masked | Value | None]
 
 
 # -- convolutions and linear layers ------------------------------------------------------------
@@ -137,7 +137,10 @@ def _linear(walk: Lowering, node: FxNode) -> Pending | None:
 # -- what is fused into them -------------------------------------------------------------------
 
 
-def _add(walk: Lowering, node: FxNode) -> Pending | None:
+def _add(walk: Lowering, node: FxNode) -> Pending | Masked | None:
+    if walk.is_mask(node):
+        mask, scores = sorted(node.args[:2], key=lambda side: isinstance(walk.raw(side), Value))
+        return Masked(walk.value(scores), walk.raw(mask).numpy() == 0)
     if not walk.is_sum(node):
         return None
     left, right = (
@@ -310,20 +313,27 @@ class _Form:
 # -- row by row --------------------------------------------------------------------------------
 
 
-def _rowwise(
-    walk: Lowering, node: FxNode, axis: int, make: Callable[[str, Tensor, Tensor], Host]
-) -> Deferred:
-    """An operation along `axis`, which becomes the channels; `make` takes name, source, target."""
-    tensor, pixels = walk.builder.rows(walk.value(operand(node)), axis)
-    view = spread(pixels, tensor.channels, axis)
-    return Deferred(
-        layer_name(node), tensor.shape, view, lambda name, target: make(name, tensor, target)
-    )
+def _rows(walk: Lowering, value: Value, axis: int) -> tuple[Tensor, View]:
+    """`value` in a tensor whose channels are `axis`, and its view there."""
+    tensor, pixels = walk.builder.rows(value, axis)
+    return tensor, spread(pixels, tensor.channels, axis)
 
 
 def _softmax(walk: Lowering, node: FxNode) -> Deferred:
     axis = int(argument(node, 1, "dim"))
-    return _rowwise(walk, node, axis, norms.softmax)
+    value, seen = walk.raw(operand(node)), None
+    if isinstance(value, Masked):
+        value, seen = value.value, value.seen
+    tensor, view = _rows(walk, value if seen is not None else walk.value(operand(node)), axis)
+    if seen is not None:
+        seen = np.broadcast_to(seen, view.size)[None].astype(np.int8)
+        seen = view.write(seen, tensor.shape)[0]
+    return Deferred(
+        layer_name(node),
+        tensor.shape,
+        view,
+        lambda name, target: norms.softmax(name, tensor, target, seen),
+    )
 
 
 def _layer_norm(walk: Lowering, node: FxNode) -> Deferred | None:
@@ -335,10 +345,12 @@ def _layer_norm(walk: Lowering, node: FxNode) -> Deferred | None:
     offset = np.zeros(features) if beta is None else walk.real(beta)
     epsilon = float(argument(node, 4, "eps", 1e-5))
 
-    def make(name: str, source: Tensor, target: Tensor) -> Host:
-        return norms.layer_norm(name, source, target, scale, offset, epsilon)
+    tensor, view = _rows(walk, walk.value(operand(node)), -1)
 
-    return _rowwise(walk, node, -1, make)
+    def make(name: str, target: Tensor) -> Host:
+        return norms.layer_norm(name, tensor, target, scale, offset, epsilon)
+
+    return Deferred(layer_name(node), tensor.shape, view, make)
 
 
 # -- moving ------------------------------------------------------------------------------------

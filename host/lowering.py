@@ -21,7 +21,7 @@ from .errors import ModelError
 from .ir import Graph, Table, Tensor
 from .layers import LAYERS
 from .onhost import on_host
-from .pending import Deferred, Pending, Value, Weights, identity
+from .pending import Deferred, Masked, Pending, Value, Weights, identity
 from .views import View, canonical
 
 if TYPE_CHECKING:
@@ -140,6 +140,10 @@ class Lowering:
         """Whether `node` adds two activations of the same shape."""
         return node.name in self._roles.sums
 
+    def is_mask(self, node: FxNode) -> bool:
+        """Whether `node` hides scores from softmax."""
+        return node.name in self._roles.masks
+
     def real(self, node: FxNode) -> np.ndarray:
         """A constant of the model, float64."""
         return self._values[node].numpy().astype(np.float64)
@@ -164,7 +168,7 @@ class Lowering:
         if target == SIZE:
             return self._values[operand(node)].view.size[node.args[1]]
         inputs = [self._values[source] for source in node.all_input_nodes]
-        if not any(isinstance(value, (Value, Pending, Weights)) for value in inputs):
+        if not any(isinstance(value, (Value, Pending, Masked, Weights)) for value in inputs):
             args, kwargs = self.arguments(node)
             return target(*args, **kwargs)
         if target in VIEWS and isinstance(inputs[0], Value):

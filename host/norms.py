@@ -25,27 +25,35 @@ def _check_shapes(node: Host, inputs: Sequence[Tensor], output: Tensor) -> None:
 # -- softmax -----------------------------------------------------------------------------------
 
 
-def softmax(name: str, source: Tensor, target: Tensor) -> Host:
+def softmax(name: str, source: Tensor, target: Tensor, seen: np.ndarray | None = None) -> Host:
     """Softmax along channels: ``y = ⌊(2·t[d] + S) / 2S⌋ + z_y`` with ``d = max x − x``.
 
     ``e[d]`` is exp(−d·s_x) with EXP_BITS fraction bits, ``t[d]`` the same over s_y, and ``S`` the
     sum of e over the channels.
+
+    Parameters
+    ----------
+    seen
+        int8 of the tensor's shape: where it is 0, x takes no part and y is real 0.
     """
     falling = np.exp(-np.arange(256) * source.scale)
     tables = (
         np.rint(falling * real).astype(np.int64)
         for real in (2.0**EXP_BITS, 2.0**EXP_BITS / target.scale)
     )
-    return Host(name, (source.name,), target.name, "softmax", constants=tuple(tables))
+    constants = (*tables, *(() if seen is None else (seen,)))
+    return Host(name, (source.name,), target.name, "softmax", constants=constants)
 
 
 def check_softmax(node: Host, inputs: Sequence[Tensor], output: Tensor) -> None:
     _check_shapes(node, inputs, output)
-    if len(node.constants) != 2 or any(
-        table.dtype != np.int64 or table.shape != (256,) for table in node.constants
-    ):
+    exp, scaled, *mask = node.constants if len(node.constants) > 1 else (np.zeros(0),) * 2
+    if any(table.dtype != np.int64 or table.shape != (256,) for table in (exp, scaled)):
         raise ValueError("softmax has two tables, int64 [256]")
-    exp, scaled = node.constants
+    if len(mask) > 1 or any(seen.shape != output.shape or seen.dtype != np.int8 for seen in mask):
+        raise ValueError(f"softmax has at most one mask, int8 {list(output.shape)}")
+    if mask and not mask[0].any(axis=-1).all():
+        raise ValueError("softmax must see a value in every row")
     if exp[0] != 1 << EXP_BITS or min(exp.min(), scaled.min()) < 0 or exp.max() > exp[0]:
         raise ValueError(f"softmax's exponentials lie within [0, 2^{EXP_BITS}], the first is 1")
     if 2 * int(scaled.max()) + output.channels * int(exp[0]) >= 1 << 63:
@@ -55,11 +63,13 @@ def check_softmax(node: Host, inputs: Sequence[Tensor], output: Tensor) -> None:
 def run_softmax(
     node: Host, inputs: Sequence[Tensor], output: Tensor, values: Sequence[np.ndarray]
 ) -> np.ndarray:
-    exp, scaled = node.constants
+    exp, scaled, *mask = node.constants
+    seen = mask[0] != 0 if mask else np.ones(1, bool)
     x = values[0].astype(np.int64)
-    below = x.max(axis=-1, keepdims=True) - x
-    total = exp[below].sum(axis=-1, keepdims=True)
-    y = (2 * scaled[below] + total) // (2 * total) + output.zero_point
+    below = np.where(seen, x, -128).max(axis=-1, keepdims=True) - x
+    below = np.maximum(below, 0)  # where it is hidden
+    total = (exp[below] * seen).sum(axis=-1, keepdims=True)
+    y = (2 * scaled[below] * seen + total) // (2 * total) + output.zero_point
     return np.clip(y, -128, 127).astype(np.int8)
 
 

@@ -34,6 +34,14 @@ class Value:
 
 
 @dataclass(frozen=True)
+class Masked:
+    """Scores, and where softmax is to see them: bool, which broadcasts to their size."""
+
+    value: Value
+    seen: np.ndarray
+
+
+@dataclass(frozen=True)
 class Weights:
     """Dequantized weights: int8 values and one scale per output channel."""
 

@@ -29,7 +29,9 @@ from .aten import (
     PAD,
     SCALE,
     SIZE,
+    SOFTMAX,
     argument,
+    constant,
     constants,
     is_tensor,
     operand,
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
 
 _ANNOTATION = "quantization_annotation"
+#: What a mask adds, at most, to scores that softmax is not to see.
+HIDDEN = -1e4
 #: Below this an activation's scale is taken for that of an all-zero tensor.
 _EPS = 2.0**-24
 #: Besides layers with weights, what a clamp or a factor behind it becomes part of.
@@ -63,6 +67,8 @@ class Roles:
         Names of the other nodes of those regions.
     sums
         Names of the additions of two activations of the same shape.
+    masks
+        Names of the additions of constants that hide scores from softmax.
     """
 
     def __init__(self, module: GraphModule):
@@ -73,6 +79,7 @@ class Roles:
         self._fixed = constants(module.graph)
         nodes = [node for node in module.graph.nodes if node.op == "call_function"]
         self.sums = {node.name for node in nodes if self._is_sum(node)}
+        self.masks = {node.name for node in nodes if self._is_mask(module, node)}
         for node in nodes:
             self._check(node)
 
@@ -93,12 +100,16 @@ class Roles:
 
     def is_fused(self, node: Node) -> bool:
         """Whether `node`'s value exists only inside the node that reads it."""
-        if node.name in self.inner:
+        if node.name in self.inner or node.name in self.masks:
             return True
         if node in self._members or len(node.users) != 1:
             return False
         (user,) = node.users
-        if user in self._members or not (has_weight(node) or node.target in _FUSING):
+        if (
+            user in self._members
+            or user.name in self.masks
+            or not (has_weight(node) or node.target in _FUSING)
+        ):
             return False
         if node.target == ADD and node.name not in self.sums:
             return False
@@ -115,6 +126,18 @@ class Roles:
             and set(sides) == set(self.activations(node))
             and all(n.meta["val"].shape == node.meta["val"].shape for n in self.activations(node))
         )
+
+    def _is_mask(self, module: GraphModule, node: Node) -> bool:
+        """Whether `node` adds 0 to some scores, and to the others what makes their exp 0."""
+        if node.target != ADD or {user.target for user in node.users} != {SOFTMAX}:
+            return False
+        if len(self.activations(node)) != 1 or len(node.all_input_nodes) != 2:
+            return False
+        (mask,) = set(node.all_input_nodes) - set(self.activations(node))
+        if mask.op != "get_attr" or node.meta["val"].shape != operand(node).meta["val"].shape:
+            return False
+        values = constant(module, mask)
+        return bool(((values == 0) | (values <= HIDDEN)).all())
 
     def _check(self, node: Node) -> None:
         if is_tensor(node):

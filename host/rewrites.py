@@ -214,11 +214,11 @@ def _scale(module: GraphModule, node: Node) -> None:
 
 
 def _attention(module: GraphModule, node: Node) -> None:
-    """``softmax(q · kᵀ / √d) · v``."""
+    """``softmax(q · kᵀ / √d + mask) · v``."""
     query, key, value = (operand(node, i) for i in range(3))
     mask = argument(node, 3, "attn_mask")
-    if mask is not None or argument(node, 5, "is_causal", False):
-        raise unsupported(node, "attention must be without a mask")
+    if isinstance(mask, Node) and mask.op != "get_attr":
+        raise unsupported(node, "the mask must be a constant")
     if argument(node, 4, "dropout_p", 0.0):
         raise unsupported(node, "attention must be without dropout: call eval() before export")
     if argument(node, 7, "enable_gqa", False):
@@ -227,6 +227,16 @@ def _attention(module: GraphModule, node: Node) -> None:
     columns = insert(module, node, aten.transpose.int, key, -2, -1)
     scores = insert(module, node, MATMUL, query, columns)
     scores = insert(module, node, SCALE, scores, float(scale))
+    hidden = None
+    if mask is not None:
+        hidden = constant(module, mask)
+    elif argument(node, 5, "is_causal", False):
+        size = [int(n) for n in scores.meta["val"].shape[-2:]]
+        hidden = torch.ones(size, dtype=torch.bool).tril()
+    if hidden is not None:
+        if hidden.dtype == torch.bool:
+            hidden = torch.zeros(hidden.shape).masked_fill(~hidden, -torch.inf)
+        scores = insert(module, node, ADD, scores, insert_constant(module, node, hidden))
     weights = insert(module, node, SOFTMAX, scores, -1)
     replace(module, node, MATMUL, weights, value)
 

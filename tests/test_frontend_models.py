@@ -121,6 +121,20 @@ def masked(_, x):
     return F.softmax(x @ x.transpose(1, 2) + mask, -1) @ x
 
 
+def causal(_, x):
+    y = x.unflatten(2, (2, 4)).transpose(1, 2)
+    return F.scaled_dot_product_attention(y, y, y, is_causal=True).transpose(1, 2).flatten(2)
+
+
+def hidden(_, x):
+    mask = torch.zeros(5, 5).masked_fill(torch.ones(5, 5).tril(-2) > 0, -1e9)
+    return F.softmax(x @ x.transpose(1, 2) + mask, -1) @ x
+
+
+def chosen(_, x):
+    return F.scaled_dot_product_attention(x, x, x, attn_mask=torch.eye(5) + torch.ones(1, 5) > 1)
+
+
 def on(function, *sizes: int, size: int = 5):
     """A function of the result of a 1×1 convolution."""
     channels, *_ = sizes or (4,)
@@ -154,6 +168,9 @@ MODELS: dict[str, tuple] = {
         "host:gather linear host:gather host:gather",
     ),
     "mask": (lambda: Function(masked), (5, 8), "matmul host:add host:softmax matmul"),
+    "causal": (lambda: Function(causal), (5, 8), "matmul host:softmax matmul"),
+    "hidden scores": (lambda: Function(hidden), (5, 8), "matmul host:softmax matmul"),
+    "chosen scores": (lambda: Function(chosen), (5, 8), "matmul host:softmax matmul"),
     "fire": (
         lambda: Function(fire, s=conv(4, 3, 1), a=conv(3, 5, 1), b=conv(3, 6, 3, padding=1)),
         (4, 6, 6), "conv conv conv concat",

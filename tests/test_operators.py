@@ -94,6 +94,27 @@ def test_softmax_rounds_the_real_one(n: int, scale: float, to: float, zero: int,
     assert np.abs(got - within).max() <= 0.5 + 1 / 256
 
 
+def test_softmax_of_what_it_sees() -> None:
+    x, y = Tensor("x", 2, 5, 6, 0.05), Tensor("y", 2, 5, 6, 1 / 128, -3)
+    rng = np.random.default_rng(0)
+    seen = rng.integers(0, 2, x.shape).astype(np.int8)
+    seen[..., 0] = 1
+    values = rng.integers(-128, 128, (3, *x.shape)).astype(np.int8)
+    values[..., 1] = 127  # largest, and not always seen
+    graph = single(norms.softmax("s", x, y, seen), x, y)
+    verify.verify(graph)
+    real = np.where(seen, np.exp(values * x.scale), 0)
+    real = real / real.sum(-1, keepdims=True) / y.scale - 3
+    got = interpreter.run(graph, values)
+    assert np.abs(got - real.clip(-128, 127)).max() <= 0.5 + 1 / 256
+    assert (got[:, seen == 0] == -3).all()
+    seen[1, 2] = 0
+    with pytest.raises(VerifyError, match="s: softmax must see a value in every row"):
+        verify.verify(single(norms.softmax("s", x, y, seen), x, y))
+    with pytest.raises(VerifyError, match="s: softmax has at most one mask"):
+        verify.verify(single(norms.softmax("s", x, y, seen[0]), x, y))
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from([2, 7, 768]), st.floats(1e-3, 1), st.floats(0.01, 0.1),
