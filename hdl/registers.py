@@ -37,11 +37,16 @@ class Error(enum.IntEnum):
 
 @dataclass(frozen=True)
 class ErrorInfo:
-    """What an error means, which instruction ERROR_PC names, and what to do about it."""
+    """What an error means, which instruction ERROR_PC names, and what to do about it.
+
+    `in_turn`: it waits until every instruction before that one has completed; else it is reported
+    at once.
+    """
 
     meaning: str
     place: str
     advice: str
+    in_turn: bool = True
 
 
 _COMPILE = "compile the program for this configuration, or correct it"
@@ -63,6 +68,7 @@ ERRORS: dict[Error, ErrorInfo] = {
         "a semaphore was posted beyond its maximum",
         "the instruction that posts",
         "let the consumer wait for more of the posts",
+        in_turn=False,
     ),
     Error.SEMAPHORE_LEFT: ErrorInfo(
         "a semaphore was not zero at END", "the END", "let an instruction wait for every post"
@@ -71,16 +77,19 @@ ERRORS: dict[Error, ErrorInfo] = {
         "the bus answered a read with SLVERR or DECERR",
         "the LOAD, or the instruction that was being fetched",
         "let the program and the segments lie where there is memory",
+        in_turn=False,
     ),
     Error.WRITE_BUS: ErrorInfo(
         "the bus answered a write with SLVERR or DECERR",
         "the STORE",
         "let the segment lie where there is memory that can be written",
+        in_turn=False,
     ),
     Error.BANK_CONFLICT: ErrorInfo(
         "two units read, or two wrote, one memory bank in one cycle",
         "an instruction in progress of VECTOR, else STORE, else LOAD, else MATMUL",
         "let semaphores order the two instructions",
+        in_turn=False,
     ),
     Error.WATCHDOG: ErrorInfo(
         "no instruction completed for WATCHDOG cycles",

@@ -19,7 +19,7 @@ from ..hdl.config import load as load_config
 from .cli_bench import bench
 from .cli_compile import compile_
 from .commands import SIGNALLESS, require_place, run_lenet, run_program
-from .device import DeviceError, backends
+from .device import WATCHDOG, DeviceError, backends
 from .errors import WeftError
 from .progress import status
 
@@ -127,6 +127,12 @@ def run(
     beat_interval: Annotated[
         int, typer.Option(help="Cycles from a beat of the memory to the next.", min=1)
     ] = 1,
+    watchdog: Annotated[
+        int,
+        typer.Option(
+            help="Cycles without a completed instruction after which the machine stops; 0: never."
+        ),
+    ] = WATCHDOG,
     data: DataOption = None,
     weights: WeightsOption = None,
     input: Annotated[
@@ -162,16 +168,16 @@ def run(
         if input is not None or output is not None:
             raise WeftError("--input and --output go with a program file, lenet has its own data")
         machine = load_config(config or "default")
-        memory = latency, beat_interval
-        run_lenet(backend, machine, images, *memory, data, weights, trace, json)
+        timing = latency, beat_interval, watchdog
+        run_lenet(backend, machine, images, *timing, data, weights, trace, json)
     else:
         if not target.endswith(".weft") and not Path(target).is_file():
             raise WeftError(f"unknown target {target!r}: neither lenet nor a program file")
         if data is not None or weights is not None:
             raise WeftError("--data and --weights go with lenet; a program file takes --input")
         machine = None if config is None else load_config(config)
-        memory = latency, beat_interval
-        run_program(Path(target), backend, machine, images, *memory, input, output, trace, json)
+        timing = latency, beat_interval, watchdog
+        run_program(Path(target), backend, machine, images, *timing, input, output, trace, json)
 
 
 app.command()(bench)

@@ -32,6 +32,7 @@ def run_lenet(
     images: int | None,
     latency: int,
     beat_interval: int,
+    watchdog: int,
     data: Path | None,
     weights: Path | None,
     trace: Path | None,
@@ -59,7 +60,12 @@ def run_lenet(
         reference = interpreter.run_all(network.graph, inputs)
     with status(_preparing(backend), json):
         device = open_device(
-            backend, config, latency=latency, beat_interval=beat_interval, trace=trace
+            backend,
+            config,
+            latency=latency,
+            beat_interval=beat_interval,
+            watchdog=watchdog,
+            trace=trace,
         )
     try:
         with Bar(f"Running on {backend}", count, json) as step:
@@ -102,6 +108,7 @@ def run_program(
     images: int | None,
     latency: int,
     beat_interval: int,
+    watchdog: int,
     input: Path | None,
     output: Path | None,
     trace: Path | None,
@@ -131,7 +138,12 @@ def run_program(
         require_place(output)
     with status(_preparing(backend), json):
         device = open_device(
-            backend, program.config, latency=latency, beat_interval=beat_interval, trace=trace
+            backend,
+            program.config,
+            latency=latency,
+            beat_interval=beat_interval,
+            watchdog=watchdog,
+            trace=trace,
         )
     try:
         with Bar(f"Running on {backend}", len(inputs), json) as step:

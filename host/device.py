@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from ..hdl.isa import Unit
-from ..hdl.registers import ERRORS, Error
+from ..hdl.registers import REGISTERS, Error
+from .diagnosis import diagnosis
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ..hdl.config import Config
+
+
+#: Cycles without a completed instruction after which simulated machines stop, unless told.
+WATCHDOG = 4_000_000
 
 
 class DeviceError(RuntimeError):
@@ -55,6 +60,8 @@ class Result:
     retired
         One row (cycle since START, unit) per completed instruction, in order of completion; empty
         where the device does not count.
+    bus_open
+        After an error: the bus had not answered all that it was asked.
     """
 
     error: Error
@@ -63,14 +70,15 @@ class Result:
     segments: tuple[bytes, bytes, bytes, bytes]
     counters: dict[str, int] = field(default_factory=dict)
     retired: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+    bus_open: bool = False
 
-    def require(self) -> Result:
-        """This result, or a DeviceError that names the error and the instruction."""
+    def require(self, code: bytes = b"", config: Config | None = None, *, first: int = 0) -> Result:
+        """This result, or a DeviceError that says what went wrong where, and what to do.
+
+        Parameters are those of :func:`~.diagnosis.diagnosis`.
+        """
         if self.error != Error.NONE:
-            raise DeviceError(
-                f"the machine stopped with {self.error.name} ({ERRORS[self.error].meaning}) "
-                f"at instruction {self.error_pc // 32}"
-            )
+            raise DeviceError(diagnosis(self, code, config, first=first))
         return self
 
     def completions(self, unit: Unit) -> np.ndarray:
@@ -100,6 +108,12 @@ def check_memory(latency: int, beat_interval: int) -> None:
         raise DeviceError(f"beat_interval must be 1 or more cycles, not {beat_interval}")
 
 
+def check_watchdog(watchdog: int) -> None:
+    """Refuse a value that its register cannot hold; raises DeviceError."""
+    if not 0 <= watchdog < 1 << REGISTERS["WATCHDOG"].bits:
+        raise DeviceError(f"watchdog must be 0 (off) to 2^32 - 1 cycles, not {watchdog}")
+
+
 def backends() -> list[str]:
     """Names of the installed backends."""
     return sorted(entry.name for entry in entry_points(group="weft.devices"))
@@ -111,6 +125,7 @@ def open_device(
     *,
     latency: int = 50,
     beat_interval: int = 1,
+    watchdog: int = WATCHDOG,
     trace: Path | None = None,
 ) -> Device:
     """Open a device.
@@ -125,6 +140,9 @@ def open_device(
         Cycles from a read address to its first beat (simulated memory).
     beat_interval
         Cycles from a beat to the next (simulated memory).
+    watchdog
+        Cycles without a completed instruction after which the machine stops with WATCHDOG; 0: it
+        never does. Backends that know no time see at once that nothing will complete.
     trace
         Where to write an FST waveform, if anywhere.
 
@@ -137,4 +155,5 @@ def open_device(
     if backend not in found:
         raise DeviceError(f"unknown backend {backend!r}; there are {', '.join(sorted(found))}")
     device = found[backend].load()
-    return device(config, latency=latency, beat_interval=beat_interval, trace=trace)
+    memory = {"latency": latency, "beat_interval": beat_interval}
+    return device(config, **memory, watchdog=watchdog, trace=trace)

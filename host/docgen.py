@@ -22,7 +22,7 @@ from ..hdl.isa import (
     layout,
 )
 from ..hdl.numerics import PARAMETER_FIELDS
-from ..hdl.registers import ERRORS, REGISTERS, Cause
+from ..hdl.registers import ERRORS, REGISTERS, Cause, Error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -220,17 +220,24 @@ def registers_page() -> str:
         _register_table(causes),
         "## Errors",
         "The first error stops the machine: ERROR tells its code, ERROR_PC the byte offset of the "
-        "instruction concerned, and a soft reset clears both. What the machine does meanwhile is "
-        "in [architecture.md](architecture.md#faults).",
+        "instruction concerned, and a soft reset clears both. Errors in turn are reported in the "
+        "order of the program, when everything before their instruction has completed. What the "
+        "machine does then, and how to recover, is in [architecture.md](architecture.md#faults).",
         _table(
-            ("Code", "Name", "Meaning", "ERROR_PC", "What to do"),
+            ("Code", "Name", "Cause", "ERROR_PC", "Reported", "What to do"),
             (
-                (int(e), e.name, info.meaning, info.place, info.advice)
+                (int(e), e.name, info.meaning, info.place, _reported(e), info.advice)
                 for e, info in ERRORS.items()
             ),
         ),
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
+
+
+def _reported(error: Error) -> str:
+    if error in (Error.NONE, Error.BUS_STUCK):
+        return "–"
+    return "in turn" if ERRORS[error].in_turn else "at once"
 
 
 def _register_table(registers: Iterable) -> str:

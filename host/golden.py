@@ -25,7 +25,7 @@ from ..hdl.isa import (
 )
 from ..hdl.numerics import PARAMETER_BYTES, PARAMETER_FIELDS, Parameter, requantize
 from ..hdl.registers import Error
-from .device import Job, Result
+from .device import WATCHDOG, Job, Result
 from .traps import Semaphores, Trap, classify, decode
 
 if TYPE_CHECKING:
@@ -359,7 +359,7 @@ class GoldenDevice:
     ----------
     config
         The machine.
-    latency, beat_interval, trace
+    latency, beat_interval, watchdog, trace
         Taken for the sake of the device interface; this machine knows no time.
     """
 
@@ -369,9 +369,10 @@ class GoldenDevice:
         *,
         latency: int = 50,
         beat_interval: int = 1,
+        watchdog: int = WATCHDOG,
         trace: Path | None = None,
     ):
-        del latency, beat_interval, trace
+        del latency, beat_interval, watchdog, trace
         self.config = config
         self.machine = GoldenMachine(config)
 

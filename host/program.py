@@ -332,7 +332,9 @@ class Program:
                 if call.after == number:
                     segments = call.apply(segments)
             if code is not None:
-                results.append(device.run(Job(code, segments)).require())
+                result = device.run(Job(code, segments))
+                first = sum(map(len, self.runs[:number])) // INSTRUCTION_BYTES
+                results.append(result.require(code, self.config, first=first))
                 segments = results[-1].segments
         return segments, results
 

@@ -28,6 +28,7 @@ struct Options {
     uint64_t stall_channels;   // mask of the channels that stall
     uint64_t read_fault;       // number of the read beat that fails, since the origin
     uint64_t read_response;    // with this response
+    uint64_t last_fault;       // number of the read beat whose RLAST is wrong
     uint64_t write_fault;      // number of the write burst that fails
     uint64_t write_response;
     uint64_t stop;             // channel that falls silent
@@ -88,7 +89,7 @@ public:
     uint8_t rdata[BYTES] = {};
 
     std::function<void(uint64_t, const Beat<BYTES>&)> on_write;  // told each beat that is written
-    Options options{1, 1, 0, NEVER, NEVER, 0, NEVER, 0, NEVER, 0, NEVER, 0};
+    Options options{1, 1, 0, NEVER, NEVER, 0, NEVER, NEVER, 0, NEVER, 0, NEVER, 0};
     std::vector<Event> traffic;
     std::string violation;  // first breach of the protocol by the master
     std::string escape;     // first burst outside the windows
@@ -277,7 +278,7 @@ private:
         const Read& read = m_reads.front();
         const uint8_t* from = find(read.addr);
         rvalid = true;
-        rlast = read.beats == 1;
+        rlast = (read.beats == 1) != (m_count[R] == options.last_fault);
         rresp = from ? OKAY : DECERR;
         if (m_count[R] == options.read_fault) rresp = options.read_response;
         if (from) {

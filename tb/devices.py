@@ -21,7 +21,7 @@ import numpy as np
 from ..hdl.config import Config
 from ..hdl.isa import Unit
 from ..hdl.registers import REGISTERS
-from ..host.device import DeviceError, Job, Result, check_memory
+from ..host.device import DeviceError, Job, Result, check_memory, check_watchdog
 from . import cache, device_bench, fast, runner, tools
 from .lockstep import Trace
 from .memory_model import Options
@@ -87,8 +87,10 @@ class _Simulated:
         self.memory = replace(
             memory or Options(), latency=latency, beat_interval=beat_interval, stall_seed=stalls
         )
+        check_watchdog(watchdog)
         self.watchdog = watchdog
-        self.patience = patience
+        # Long enough for the watchdog to bite, and for its wait for the bus.
+        self.patience = max(patience, 3 * watchdog)
         self.limit = limit
         self.traffic = np.zeros((0, 3), np.uint64)
         self._trace = trace

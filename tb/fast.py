@@ -87,7 +87,7 @@ class _Event(ctypes.Structure):
 
 _OPTION_NAMES = (
     *("latency", "beat_interval", "stall_seed", "stall_channels", "read_fault", "read_response"),
-    *("write_fault", "write_response", "stop", "after", "pause", "log_traffic"),
+    *("last_fault", "write_fault", "write_response", "stop", "after", "pause", "log_traffic"),
 )
 
 

@@ -52,6 +52,8 @@ class Options:
         Mask of the channels that do; their stalls do not depend on the others'.
     read_fault, read_response
         The number of the read beat since START that is answered with that response instead.
+    last_fault
+        The number of the read beat since START whose RLAST is wrong.
     write_fault, write_response
         The number of the write burst since START that is answered with that response instead.
     stop, after, pause
@@ -67,6 +69,7 @@ class Options:
     stall_channels: int = ALL_STALLS
     read_fault: int = NEVER
     read_response: int = Response.SLVERR
+    last_fault: int = NEVER
     write_fault: int = NEVER
     write_response: int = Response.SLVERR
     stop: int = NEVER
@@ -275,7 +278,7 @@ class AxiMemoryModel:
         addr, beats, _ = self._reads[0]
         found = self._find(addr)
         self.rvalid = 1
-        self.rlast = int(beats == 1)
+        self.rlast = int((beats == 1) != (self._count[Channel.R] == self.options.last_fault))
         self.rresp = Response.OKAY if found else Response.DECERR
         if self._count[Channel.R] == self.options.read_fault:
             self.rresp = self.options.read_response

@@ -65,6 +65,7 @@ class Session:
             segments=(final[0], final[1], final[2], final[3]),
             counters={name: self.values[name] for name in COUNTERS},
             retired=retired,
+            bus_open=error != Error.NONE and bool(self.values["STATUS"] & OPEN),
         )
 
     def _error(self) -> Error:

@@ -16,7 +16,7 @@ from weft.hdl.isa import (
     post_bit,
     wait_bit,
 )
-from weft.hdl.registers import REGISTERS, Cause, Error
+from weft.hdl.registers import ERRORS, REGISTERS, Cause, Error
 from weft.host.device import Job, Result
 from weft.host.golden import GoldenDevice
 from weft.host.timing.machine import predict
@@ -170,7 +170,7 @@ class Bench:
         check_addresses(outcome.traffic, stop + LAST_WRITE)
         pc = outcome.result.error_pc
         assert not pc % INSTRUCTION_BYTES
-        if outcome.result.error == Error.WATCHDOG:
+        if ERRORS[outcome.result.error].in_turn:
             assert pc == min(outcome.pcs.values())
         before = len(self.machine.traffic())
         self.machine.idle(100)

@@ -159,6 +159,12 @@ def test_faults_and_silence_hit_the_numbered_beats():
     assert [response for _, _, response, _ in seen] == [0, 2]
 
 
+def test_rlast_is_wrong_where_it_is_to_be():
+    for number in range(4):
+        _, seen = run(Options(latency=1, last_fault=number), {0: Master(ar=burst(beats=4))}, 10)
+        assert [last for *_, last in seen] == [int((i == 3) != (i == number)) for i in range(4)]
+
+
 @pytest.mark.parametrize("channel", [Channel.AR, Channel.AW, Channel.W])
 @pytest.mark.parametrize("after", [0, 2])
 def test_a_silent_channel_is_not_ready(channel, after):

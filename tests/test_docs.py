@@ -1,9 +1,14 @@
 """The reference pages say what the definitions say."""
 
+import re
+
 import pytest
 from weft.hdl.isa import FORMATS, SEMAPHORES, Opcode
 from weft.hdl.registers import REGISTERS, Error
 from weft.host import docgen
+from weft.host.device import WATCHDOG
+
+from .campaigns.__main__ import CAMPAIGNS
 
 
 @pytest.mark.parametrize("name", docgen.PAGES)
@@ -47,3 +52,15 @@ def test_terminal_tables():
     tables = docgen.isa_tables()
     assert [str(table.title).split(":")[0] for table in tables] == [o.name for o in Opcode]
     assert all(table.row_count >= len(FORMATS[o]) for o, table in zip(Opcode, tables, strict=True))
+
+
+def test_the_contract_of_faults_names_every_error_and_its_tests():
+    text = (docgen.DOCS / "architecture.md").read_text(encoding="utf-8")
+    section = text.split("\n## Faults\n")[1].split("\n## ")[0]
+    for error in set(Error) - {Error.NONE}:
+        assert error.name in section, error
+    for name in set(re.findall(r"`(tests/\w+\.py)`", section)):
+        assert (docgen.DOCS.parent / name).is_file(), name
+    for name in re.findall(r"`make verify ARGS=(\w+)`", section):
+        assert name in CAMPAIGNS
+    assert f"{WATCHDOG:,}" in section

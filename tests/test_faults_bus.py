@@ -204,3 +204,17 @@ def test_the_campaign_notices_a_hang(monkeypatch):
     assert 0 < fates["hang"] == len(wrong)
     monkeypatch.undo()
     assert not campaign.check(range(16))[1]
+
+
+def test_a_slave_that_breaks_the_protocol(tiny_bench):
+    """RLAST on the wrong beat, at every beat: an end in time, and all is well after `rst`."""
+    bench = tiny_bench
+    _, job, good = baseline(bench)
+    ends = set()
+    for number in range(len(good.on(Channel.R))):
+        outcome = bench.run(job, watchdog=WATCHDOG, last_fault=number)
+        ends.add(outcome.result.error)
+        assert outcome.result.error in {*Error} - {Error.NONE}
+        bench.reset()
+        bench.check_recovery(hard=True)
+    assert Error.WATCHDOG in ends

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ...hdl.registers import Error
-from ..device import check_memory
+from ..device import WATCHDOG, check_memory, check_watchdog
 from ..golden import GoldenDevice
 from .machine import predict
 
@@ -29,8 +29,8 @@ class ModelDevice:
         Cycles from a read address to its first beat.
     beat_interval
         Cycles from a beat to the next.
-    trace
-        Ignored: there are no signals.
+    watchdog, trace
+        Ignored: there is nothing to wait for, and there are no signals.
     """
 
     def __init__(
@@ -39,10 +39,12 @@ class ModelDevice:
         *,
         latency: int = 50,
         beat_interval: int = 1,
+        watchdog: int = WATCHDOG,
         trace: Path | None = None,
     ):
         del trace
         check_memory(latency, beat_interval)
+        check_watchdog(watchdog)
         self.config = config
         self._golden = GoldenDevice(config)
         self._memory = {"latency": latency, "beat_interval": beat_interval}
