@@ -111,6 +111,7 @@ ERRORS: dict[Error, ErrorInfo] = {
         "the machine found its own state inconsistent: a bit of a register flipped",
         "the oldest instruction that has not completed",
         "reset the machine, write all registers again and repeat the program",
+        in_turn=False,
     ),
     Error.PARITY: ErrorInfo(
         "a byte or word that was read from an on-chip memory had the wrong parity",
