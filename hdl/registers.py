@@ -117,6 +117,7 @@ ERRORS: dict[Error, ErrorInfo] = {
         "a byte or word that was read from an on-chip memory had the wrong parity",
         "the oldest instruction that has not completed",
         "reset the machine and repeat the program from its first LOAD",
+        in_turn=False,
     ),
 }
 
