@@ -88,7 +88,7 @@ def _host(node: Node, graph: Graph, config: Config, most_joined: int) -> bool:
         case Table():
             return config.tables == 0
         case MatMul():
-            return not supported(node, graph, config)
+            return not (supported(node, graph, config) and _transposable(node, graph))
         case Pool(mode="max"):
             return max(node.kernel) > MOST_TAPS
         case Concat():
@@ -96,6 +96,21 @@ def _host(node: Node, graph: Graph, config: Config, most_joined: int) -> bool:
             size = out.height * out.width * out.channels
             return not aligned(node, graph.tensors, config) and size > most_joined
     return False
+
+
+def _transposable(node: MatMul, graph: Graph) -> bool:
+    """Whether the second operand of a transposed product can lie transposed in DRAM: a convolution
+    or the host writes it, and nothing else reads it.
+    """
+    if not node.transposed:
+        return True
+    writer = next((n for n in graph.nodes if n.output == node.other), None)
+    readers = [n for n in graph.nodes if node.other in sources(n)]
+    return (
+        isinstance(writer, Conv | Host)
+        and node.other not in (graph.output, node.input)
+        and all(isinstance(n, MatMul) and n.transposed and n.input != node.other for n in readers)
+    )
 
 
 def _ones(pool: Pool, channels: int) -> Conv:
