@@ -465,8 +465,8 @@ def test_a_machine_of_half_a_kibibyte(weft, tmp_path):
     (tmp_path / "cramped.toml").write_text(text.replace("act_bytes = 32768", "act_bytes = 512"))
     outcome = weft("run", "lenet", "--config", tmp_path / "cramped.toml", "--json",
                    "--backend", "golden", "--images", 1)  # fmt: skip
-    assert outcome.returncode == 0, outcome.stderr
-    assert json.loads(outcome.stdout)["mismatches"] == 0
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out)["mismatches"] == 0
 
 
 def test_unsupported_operator():
