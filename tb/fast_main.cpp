@@ -66,6 +66,8 @@ public:
         if (m_trace) m_trace->close();
 #endif
         m_model->final();
+        // What the model's scopes deregister from; it is another machine's where several are open.
+        Verilated::threadContextp(&m_context);
     }
 
     weft::AxiMemory<BYTES> memory;

@@ -336,3 +336,17 @@ def test_both_devices_report_the_same_breach(small):
         device.close()
     assert texts[0] == texts[1]
     assert "AR, cycle" in texts[0]
+
+
+def test_several_machines_in_one_process(small):
+    """Closed in any order."""
+    job = copy_job(small, 30)
+    opened = [VerilatorDevice(small, verilog=copy_engine(small)) for _ in range(4)]
+    for order in (1, 3, 0, 2):
+        for device in opened:
+            if device is not None:
+                assert device.run(job).require().segments[2] == job.segments[0]
+        closing = opened[order]
+        assert closing is not None
+        closing.close()
+        opened[order] = None  # pyright: ignore[reportArgumentType]
