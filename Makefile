@@ -9,11 +9,12 @@ READY = $(VENV)/.ready
 BUILD_TOOLS = g++=g++ make=make perl=perl
 WAVE_HEADERS = /usr/include/zlib.h=zlib1g-dev /usr/include/lz4.h=liblz4-dev
 
-.PHONY: lenet test verify lint format docs clean help
+.PHONY: lenet test bench verify lint format docs clean help
 
 help:
 	@echo "make lenet   quantize, compile and run LeNet on the generated RTL (ARGS='--backend icarus')"
 	@echo "make test    run every test"
+	@echo "make bench   measure every network on the RTL, write benchmarks/ and the tables (ARGS=lenet)"
 	@echo "make verify  long random campaigns in sequence (ARGS=--help lists them; ARGS='programs --count 1000')"
 	@echo "make lint    format check, lint, types, spelling"
 	@echo "make docs    regenerate the generated documents"
@@ -26,6 +27,10 @@ lenet: $(READY)
 test: $(READY)
 	@tools/system-packages $(BUILD_TOOLS) $(WAVE_HEADERS) iverilog=iverilog
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+bench: $(READY)
+	@tools/system-packages $(BUILD_TOOLS)
+	$(BIN)/python tools/measure.py $(ARGS)
 
 verify: $(READY)
 	@tools/system-packages $(BUILD_TOOLS)

@@ -14,9 +14,10 @@ from .device import open_device
 from .errors import WeftError
 from .progress import Count, status
 from .run import LayerReport, Report, run
+from .timing.machine import predict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from ..hdl.config import Config
     from .device import Device
@@ -200,6 +201,15 @@ def measure(
         device.close()
         checker.close()
     return _result(name, backend, target.graph, report)
+
+
+def predicted_cycles(name: str, config: Config, latencies: Sequence[int]) -> list[int]:
+    """What the timing model says of a network or a layer at each of `latencies`, without a run."""
+    program = compiler.compile(targets.load(name, config).graph, config)
+    return [
+        sum(predict(config, code, latency=latency).cycles for code in program.runs)
+        for latency in latencies
+    ]
 
 
 def _follow(text: str, future: Future, device: Device, quiet: bool) -> None:

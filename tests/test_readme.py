@@ -93,7 +93,7 @@ def test_pages_show_commands():
 def test_make_commands_exist():
     makefile = (ROOT / "Makefile").read_text()
     targets = {c.split()[1] for c in shell(README) if c.startswith("make ")}
-    assert targets == {"lenet", "test", "verify"}
+    assert targets == {"bench", "lenet", "test", "verify"}
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
 
 
