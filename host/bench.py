@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .ir import Graph, Node
     from .program import Layer
     from .timing.account import UnitAccount
+    from .timing.prediction import Account
 
 #: Backends that count cycles.
 BACKENDS = ("verilator", "model", "icarus")
@@ -226,10 +227,9 @@ def _follow(text: str, future: Future, device: Device, quiet: bool) -> None:
 def _result(name: str, backend: str, graph: Graph, report: Report) -> Result:
     program = report.program
     config = program.config
-    accounts = _accounts(report)
     rows = [
         _layer(layer, row, account, graph, report)
-        for layer, row, account in zip(program.layers, report.layers, accounts, strict=True)
+        for layer, row, account in zip(program.layers, report.layers, report.accounts, strict=True)
     ]
     assert report.cycles is not None
     cells = config.rows * config.cols
@@ -260,18 +260,6 @@ def _result(name: str, backend: str, graph: Graph, report: Report) -> Result:
     )
 
 
-def _accounts(report: Report) -> list[UnitAccount | None]:
-    """What the array did during each layer; None for layers of the host."""
-    layers = report.program.layers
-    out: list[UnitAccount | None] = [None] * len(layers)
-    for number, prediction in enumerate(report.predictions):
-        mine = [i for i, x in enumerate(layers) if x.run == number and not x.on_host]
-        accounts = prediction.by_layer([layers[i] for i in mine])
-        for index, account in zip(mine, accounts, strict=True):
-            out[index] = account[Unit.MATMUL]
-    return out
-
-
 def layer_nodes(layer: Layer, graph: Graph) -> list[Node]:
     """The nodes of `graph` that the machine computes in a compiled layer."""
     names = () if layer.on_host else layer.name.split("+")
@@ -294,7 +282,7 @@ def _sum(causes: Iterable[dict[str, int]]) -> dict[str, int]:
 
 
 def _layer(
-    layer: Layer, row: LayerReport, account: UnitAccount | None, graph: Graph, report: Report
+    layer: Layer, row: LayerReport, account: Account | None, graph: Graph, report: Report
 ) -> LayerResult:
     config = report.program.config
     nodes = layer_nodes(layer, graph)
@@ -310,7 +298,7 @@ def _layer(
         bound_cycles=bound,
         cycles=cycles,
         ratio=cycles / bound if bound else None,
-        stalls=stalls(account) if account else {},
+        stalls=stalls(account[Unit.MATMUL]) if account else {},
         moved_bytes=layer.moved_bytes,
         compulsory_bytes=compulsory_bytes(nodes, graph),
         scale_sim_cycles=(

@@ -1,4 +1,4 @@
-"""The measurements of :mod:`.bench` as tables and sentences for people."""
+"""The measurements of :mod:`.bench` and :mod:`.profile` as tables and sentences for people."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from .bench import LayerResult, PeerCycles, Result
+    from .profile import LayerProfile, Profile
 
 _COLUMNS = ("MACs", "ideal", "bound", "cycles", "ratio")
 _BYTES = ("moved", "least")
@@ -17,9 +18,9 @@ _CAUSES, _SHARE = 2, 0.002
 
 def table(result: Result) -> Table:
     """Per layer and in total: work, bounds, cycles, what the array waited for, bytes, SCALE-Sim."""
-    out = Table(
-        title=f"{result.network} on {result.config} ({result.rows}×{result.cols}), {memory(result)}"
-    )
+    shape = f"{result.config} ({result.rows}×{result.cols})"
+    where = memory(result.latency, result.bus_bytes, result.beat_interval)
+    out = Table(title=f"{result.network} on {shape}, {where}")
     out.add_column("layer", overflow="fold")
     for name in _COLUMNS:
         out.add_column(name, justify="right", no_wrap=True)
@@ -45,7 +46,7 @@ def _cells(row: LayerResult | Result, peer: int | None) -> list[str]:
     ]
 
 
-def waits(row: LayerResult | Result) -> str:
+def waits(row: LayerResult | Result | LayerProfile) -> str:
     """The largest causes of the array's waiting."""
     shown = [(k, v) for k, v in row.stalls.items() if v >= _SHARE * row.cycles][:_CAUSES]
     return ", ".join(f"{name} {cycles:,}" for name, cycles in shown) or "–"
@@ -60,10 +61,41 @@ def short(count: int) -> str:
     return str(count)
 
 
-def memory(result: Result) -> str:
-    """The memory that the cycles refer to."""
-    pace = "cycle" if result.beat_interval == 1 else f"{result.beat_interval} cycles"
-    return f"memory: latency {result.latency}, {result.bus_bytes} bytes a {pace}"
+def memory(latency: int, bus_bytes: int, beat_interval: int) -> str:
+    """The memory that cycles refer to."""
+    pace = "cycle" if beat_interval == 1 else f"{beat_interval} cycles"
+    return f"memory: latency {latency}, {bus_bytes} bytes a {pace}"
+
+
+def profile_table(profile: Profile) -> Table:
+    """Per layer and in total: operations, working set, cycles, what the array waited for."""
+    report = profile.report
+    config = report.program.config
+    where = memory(report.latency, config.bus_bytes, report.beat_interval)
+    out = Table(title=f"{profile.network} on {config.name} ({config.rows}×{config.cols}), {where}")
+    out.add_column("layer", overflow="fold")
+    out.add_column("operation", overflow="fold")
+    for name in ("MACs", "inputs", "weights", "outputs", "cycles", "array used"):
+        out.add_column(name, justify="right", no_wrap=True)
+    out.add_column("array waits for", overflow="fold")
+    cells = config.rows * config.cols
+
+    def used(macs: int, cycles: int) -> str:
+        return f"{macs / (cycles * cells):.1%}" if cycles else "–"
+
+    for row in profile.layers:
+        sizes = (row.macs, row.input_bytes, row.weight_bytes, row.output_bytes)
+        out.add_row(
+            row.name, row.kind, *map(short, sizes), "host" if row.on_host else f"{row.cycles:,}",
+            used(row.macs, row.cycles), waits(row),
+        )  # fmt: skip
+    out.add_section()
+    macs, cycles = report.program.macs, profile.cycles
+    weights = sum(row.weight_bytes for row in profile.layers)
+    out.add_row(
+        "total", "", short(macs), "", short(weights), "", f"{cycles:,}", used(macs, cycles), ""
+    )
+    return out
 
 
 def sentences(result: Result) -> str:

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from ..hdl.config import PRESETS, ConfigError
 from ..hdl.config import load as load_config
-from .cli_bench import bench
+from .cli_bench import bench, profile
 from .cli_compile import compile_
 from .commands import SIGNALLESS, require_place, run_lenet, run_program
 from .device import WATCHDOG, DeviceError, backends
@@ -181,6 +181,7 @@ def run(
 
 
 app.command()(bench)
+app.command()(profile)
 
 
 # -- compile, disassemble ----------------------------------------------------------------------

@@ -1,9 +1,10 @@
-"""The commands that measure: `weft bench`."""
+"""The commands that measure: `weft bench`, `weft profile`."""
 
 from __future__ import annotations
 
 import json as jsonlib
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,6 +15,7 @@ from ..hdl.config import load as load_config
 from .device import DeviceError
 from .errors import WeftError
 from .networks import NETWORKS
+from .progress import status
 
 #: Columns of a terminal that a table needs; where there is none, it gets them.
 _WIDTH = 130
@@ -28,18 +30,20 @@ _TargetsArgument = Annotated[
     ),
 ]
 
+_ConfigOption = Annotated[
+    str, typer.Option("--config", "-c", help=f"Preset ({', '.join(PRESETS)}) or TOML file.")
+]
+_LatencyOption = Annotated[int, typer.Option(help="Cycles from a read address to its data.", min=0)]
+_IntervalOption = Annotated[
+    int, typer.Option(help="Cycles from a beat of the memory to the next.", min=1)
+]
+
 
 def bench(
     targets: _TargetsArgument = None,
-    config: Annotated[
-        str, typer.Option("--config", "-c", help=f"Preset ({', '.join(PRESETS)}) or TOML file.")
-    ] = "default",
-    latency: Annotated[
-        int, typer.Option(help="Cycles from a read address to its data.", min=0)
-    ] = 50,
-    beat_interval: Annotated[
-        int, typer.Option(help="Cycles from a beat of the memory to the next.", min=1)
-    ] = 1,
+    config: _ConfigOption = "default",
+    latency: _LatencyOption = 50,
+    beat_interval: _IntervalOption = 1,
     backend: Annotated[
         str,
         typer.Option("--backend", "-b", help="verilator (the RTL), model (the same cycles)."),
@@ -66,9 +70,7 @@ def bench(
     from .bench_report import sentences, table
 
     machine = load_config(config)
-    out = Console()
-    if not out.is_terminal:
-        out = Console(width=max(out.width, _WIDTH))
+    out = _console()
     failed = False
     for name in targets or list(NETWORKS):
         try:
@@ -89,3 +91,50 @@ def bench(
             failed = True
     if failed:
         raise typer.Exit(1)
+
+
+def profile(
+    target: Annotated[
+        str, typer.Argument(metavar="NETWORK", help="A network or a layer, as for weft bench.")
+    ],
+    config: _ConfigOption = "default",
+    latency: _LatencyOption = 50,
+    beat_interval: _IntervalOption = 1,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the units' time to this .svg, .png or .pdf.")
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")
+    ] = False,
+) -> None:
+    """Show what each layer of a network asks of the machine.
+
+    Operations, working set in bytes (inputs, weights, outputs) and cycles, by
+    the timing model: nothing is run. A picture shows what each unit does when.
+
+    \b
+    weft profile resnet18
+    weft profile lenet --config small --plot lenet.svg
+    """
+    from .bench_report import profile_table
+    from .commands import require_place
+    from .plot import save
+    from .profile import profile as profiled
+
+    machine = load_config(config)
+    if plot is not None:
+        require_place(plot)
+    with status(f"Compiling {target}", json):
+        found = profiled(target, machine, latency=latency, beat_interval=beat_interval)
+    if plot is not None:
+        save(found, plot)
+    if json:
+        print(jsonlib.dumps(found.to_json()))
+    else:
+        _console().print(profile_table(found))
+
+
+def _console() -> Console:
+    """Standard output, wide enough for a table where it is no terminal."""
+    out = Console()
+    return out if out.is_terminal else Console(width=max(out.width, _WIDTH))

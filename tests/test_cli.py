@@ -271,8 +271,8 @@ def test_version(good):
     assert good("--version").startswith("weft 0.")
 
 
-COMMANDS = ((), ("run",), ("bench",), ("compile",), ("disasm",), ("isa",), ("verilog",),
-            ("config",), ("config", "list"), ("config", "show"))  # fmt: skip
+COMMANDS = ((), ("run",), ("bench",), ("profile",), ("compile",), ("disasm",), ("isa",),
+            ("verilog",), ("config",), ("config", "list"), ("config", "show"))  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

@@ -22,7 +22,7 @@ ARRAYS = ((16, 16), (8, 8), (4, 32))
 #: Layers of published networks, and corners.
 LAYERS = (
     *("conv:32x32x1,k=5,n=6", "conv:14x14x6,k=5,n=16", "gemm:1x400x120", "gemm:1x84x10"),
-    *("conv:56x56x64,k=3,p=1,n=64", "conv:28x28x128,k=3,s=2,p=1,n=256", "conv:14x14x64,s=2,n=40"),
+    *("conv:14x14x64,k=3,p=1,n=64", "conv:14x14x128,k=3,s=2,p=1,n=96", "conv:14x14x64,s=2,n=40"),
     *("conv:14x14x24,k=3,p=1,g=24,n=24", "conv:9x20x3,k=2x7,n=17", "gemm:128x256x256"),
     *("gemm:1x1x1", "gemm:16x16x16", "gemm:17x33x5"),
 )
@@ -104,16 +104,19 @@ def _runs(graph: Graph) -> int:
 
 
 def _topology(name: str, graph: Graph) -> str:
-    """A line of a topology: the padded input, the kernel, channels, filters, stride."""
-    node, source = _node(graph), graph.tensors[graph.input]
-    top, left, bottom, right = node.padding
+    """A line of a topology: the input, the kernel, channels, filters, stride.
+
+    The input is what the windows cover, padding included: the package would make another output of
+    a window that lies partly outside.
+    """
+    node, source, out = _node(graph), graph.tensors[graph.input], graph.tensors[graph.output]
     channels, height, width, _ = node.weight.shape
-    depthwise = node.groups > 1
-    assert node.stride[0] == node.stride[1]
+    stride, depthwise = node.stride[0], node.groups > 1
+    assert node.stride == (stride, stride)
     assert not depthwise or node.groups == channels == source.channels
     values = (
-        *(source.height + top + bottom, source.width + left + right, height, width),
-        *(source.channels, 1 if depthwise else channels, node.stride[0]),
+        *((out.height - 1) * stride + height, (out.width - 1) * stride + width, height, width),
+        *(source.channels, 1 if depthwise else channels, stride),
     )
     return f"{'DP' if depthwise else ''}{name},{','.join(map(str, values))},\n"
 
