@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import pkgutil
 from types import ModuleType
 
 import pytest
+from weft.host import shapes
 
 from . import campaigns
 from .campaigns import __main__ as runner
-from .campaigns import programs
+from .campaigns import networks, programs, scalesim
 
 
 def test_every_campaign_is_listed_and_described():
@@ -67,3 +69,37 @@ def test_failing_seeds_are_named(monkeypatch, capsys):
     )
     assert programs.main(["--first", "49", "--count", "3", "--jobs", "1"]) == 1
     assert "FAILED_ONCE: 50:" in capsys.readouterr().out
+
+
+def test_a_slower_network_is_a_failure(monkeypatch, capsys, tmp_path):
+    text = "conv:6x6x3,k=3,n=5"
+    options = [text, "--config", "tiny", "--backend", "model"]
+    table = tmp_path / "cycles.json"
+    monkeypatch.setattr(networks, "CYCLES", table)
+    table.write_text("{}")
+    assert networks.main(options) == 0
+    cycles = int(capsys.readouterr().out.split(": ")[1].split()[0])
+    for before, wrong in ((cycles, 0), (cycles - 1, 0), (cycles // 2, 1)):
+        table.write_text(json.dumps({text: {"tiny, latency 50": before}}))
+        assert networks.main(options) == wrong
+    assert f"takes {cycles} cycles, the table says {cycles // 2}" in capsys.readouterr().out
+
+
+def test_a_difference_from_scale_sim_is_a_failure(monkeypatch, capsys):
+    """The comparison, without the package: what it reports for each layer decides."""
+    monkeypatch.setattr(scalesim, "simulate", lambda graphs, rows, cols: [281 for _ in graphs])
+    layers = ["gemm:1x84x10", "gemm:2x84x10"]
+    (text,) = scalesim.differences(layers, 16, 16)
+    assert text == "gemm:2x84x10 on 16×16: closed form 287, package 281"
+    monkeypatch.setattr(scalesim, "LAYERS", ())
+    monkeypatch.setattr(scalesim, "ARRAYS", ((16, 16),))
+    assert scalesim.main(["--count", "3"]) == 3
+    assert "3 layers on 1 arrays" in capsys.readouterr().out
+
+
+def test_topologies_of_scale_sim():
+    lines = [
+        scalesim._topology("L", shapes.graph(text))
+        for text in ("conv:14x16x8,k=3x5,s=2,p=1,n=6", "conv:9x9x4,k=3,g=4,n=4", "gemm:7x30x5")
+    ]
+    assert lines == ["L,15,17,3,5,8,6,2,\n", "DPL,9,9,3,3,4,1,1,\n", "L,1,7,1,1,30,5,1,\n"]

@@ -40,7 +40,8 @@ def table(head: tuple[str, ...], rows: list[tuple[object, ...]]) -> str:
 
 
 def _is_number(cell: object) -> bool:
-    return not isinstance(cell, str) or re.fullmatch(r"[\d.]+( [kMG]|%)?|–", cell) is not None
+    numbers = r"[\d.]+( [kMG]|%)?|–|does not fit"
+    return not isinstance(cell, str) or re.fullmatch(numbers, cell) is not None
 
 
 def readme_table(results: dict[str, Record]) -> str:
@@ -111,7 +112,7 @@ def machine_table(cycles: Cycles) -> str:
     machines = [PRESETS[name] for name in ("default", *OTHERS)]
     head = ("network", *(f"{m.name}: {m.rows}×{m.cols}, {m.bus_bytes} B a cycle" for m in machines))
     rows = [
-        (f"`{name}`", *(found[place(machine.name, LATENCY)] for machine in machines))
+        (f"`{name}`", *(found.get(place(m.name, LATENCY), "does not fit") for m in machines))
         for name, found in cycles.items()
     ]
     return table(head, rows)
