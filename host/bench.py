@@ -183,24 +183,26 @@ def measure(
             open_device(which, config, latency=latency, beat_interval=beat_interval)
             for which in (backend, other)
         )
+    pool = ThreadPoolExecutor(1)
+    future = pool.submit(
+        run,
+        program,
+        device,
+        target.inputs,
+        reference=reference,
+        inspect=inspect,
+        checker=checker,
+        latency=latency,
+        beat_interval=beat_interval,
+    )
     try:
-        with ThreadPoolExecutor(1) as pool:
-            future = pool.submit(
-                run,
-                program,
-                device,
-                target.inputs,
-                reference=reference,
-                inspect=inspect,
-                checker=checker,
-                latency=latency,
-                beat_interval=beat_interval,
-            )
-            _follow(f"{name}: running on {backend}", future, device, quiet)
-            report = future.result()
+        _follow(f"{name}: running on {backend}", future, device, quiet)
+        report = future.result()
     finally:
-        device.close()
-        checker.close()
+        pool.shutdown(wait=False)
+        if future.done():  # not when interrupted: the simulator runs on
+            device.close()
+            checker.close()
     return _result(name, backend, target.graph, report)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -86,6 +87,8 @@ def bench(
                 out.print(sentences(result), highlight=False, soft_wrap=True)
         except (WeftError, DeviceError) as error:
             failure = str(error)
+        except KeyboardInterrupt:
+            os._exit(130)  # a simulator in a thread of its own does not listen
         if failure:
             print(f"weft: {failure}", file=sys.stderr)
             failed = True
