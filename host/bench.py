@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..hdl.isa import Unit
-from . import compiler, interpreter, peers, targets
+from . import compiler, interpreter, peers, workloads
 from .bound import bound_cycles, compulsory_bytes, product
 from .device import open_device
 from .errors import WeftError
@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 BACKENDS = ("verilator", "model", "icarus")
 #: Backends that compute the bytes of every layer for those that are slow to, or to build.
 _CHECKERS = {"model": "golden", "icarus": "golden"}
+#: What `weft bench --json` tells of a network.
+JSON_KEYS = (
+    *("network", "config", "latency", "bus_bytes", "macs", "bound_cycles", "cycles", "ratio"),
+    *("utilization", "mismatches", "seconds", "layers"),
+)
 #: Seconds between two looks at how far a run is.
 _POLL = 0.2
 
@@ -127,8 +132,9 @@ class Result:
     layers: tuple[LayerResult, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """This as plain data."""
-        return asdict(self)
+        """What `weft bench --json` prints: plain data under the keys of JSON_KEYS."""
+        everything = asdict(self)
+        return {key: everything[key] for key in JSON_KEYS}
 
     @property
     def failure(self) -> str:
@@ -153,7 +159,7 @@ def measure(
     Parameters
     ----------
     name
-        As :func:`.targets.load` takes it.
+        As :func:`.workloads.load` takes it.
     config
         The machine.
     backend
@@ -171,12 +177,12 @@ def measure(
     if backend not in BACKENDS:
         raise WeftError(f"{backend} does not count cycles; take {', '.join(BACKENDS)}")
     with status(f"{name}: quantizing", quiet):
-        target = targets.load(name, config)
+        workload = workloads.load(name, config)
     with status(f"{name}: compiling", quiet):
-        program = compiler.compile(target.graph, config)
-        inspect = compiler.compile(target.graph, config, inspect=True)
+        program = compiler.compile(workload.graph, config)
+        inspect = compiler.compile(workload.graph, config, inspect=True)
     with status(f"{name}: computing the reference", quiet):
-        reference = interpreter.run_all(target.graph, target.inputs)
+        reference = interpreter.run_all(workload.graph, workload.inputs)
     with status(f"{name}: preparing {backend}", quiet):
         other = _CHECKERS.get(backend, backend)
         device, checker = (
@@ -188,7 +194,7 @@ def measure(
         run,
         program,
         device,
-        target.inputs,
+        workload.inputs,
         reference=reference,
         inspect=inspect,
         checker=checker,
@@ -203,16 +209,23 @@ def measure(
         if future.done():  # not when interrupted: the simulator runs on
             device.close()
             checker.close()
-    return _result(name, backend, target.graph, report)
+    return _result(name, backend, workload.graph, report)
 
 
-def predicted_cycles(name: str, config: Config, latencies: Sequence[int]) -> list[int]:
-    """What the timing model says of a network or a layer at each of `latencies`, without a run."""
-    program = compiler.compile(targets.load(name, config).graph, config)
-    return [
-        sum(predict(config, code, latency=latency).cycles for code in program.runs)
+def predict_cycles(
+    name: str, config: Config, latencies: Sequence[int]
+) -> tuple[int, dict[int, int]]:
+    """The bound of a network or a layer, and the timing model's cycles at each of `latencies`.
+
+    Nothing is run; raises what :func:`measure` does.
+    """
+    graph = workloads.load(name, config).graph
+    program = compiler.compile(graph, config)
+    bound = sum(bound_cycles(layer_nodes(layer, graph), graph, config) for layer in program.layers)
+    return bound, {
+        latency: sum(predict(config, code, latency=latency).cycles for code in program.runs)
         for latency in latencies
-    ]
+    }
 
 
 def _follow(text: str, future: Future, device: Device, quiet: bool) -> None:

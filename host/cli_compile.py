@@ -106,9 +106,9 @@ def _quantize_archive(path: Path, calibration: Path, asymmetric: bool, machine: 
 
 
 def _network(name: str, machine: Config, data: Path | None, weights: Path | None) -> Graph:
-    from . import lenet, targets
+    from . import lenet, workloads
 
     with status(f"Quantizing {name} to INT8", False):
         if name == "lenet":
             return lenet.quantized(machine, data, weights).graph
-        return targets.load(name, machine).graph
+        return workloads.load(name, machine).graph

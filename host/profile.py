@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..hdl.isa import Unit
-from . import compiler, targets
+from . import compiler, workloads
 from .bench import layer_nodes, stalls
 from .ir import Conv, sources
 from .run import Report
@@ -81,7 +81,7 @@ def profile(name: str, config: Config, *, latency: int = 50, beat_interval: int 
     Parameters
     ----------
     name
-        As :func:`.targets.load` takes it.
+        As :func:`.workloads.load` takes it.
     config
         The machine.
     latency, beat_interval
@@ -92,7 +92,7 @@ def profile(name: str, config: Config, *, latency: int = 50, beat_interval: int 
     WeftError
         The network cannot be had, or does not fit the machine.
     """
-    graph = targets.load(name, config).graph
+    graph = workloads.load(name, config).graph
     report = Report(compiler.compile(graph, config), latency, beat_interval)
     layers = [
         _layer(layer, account, graph)

@@ -1,86 +1,21 @@
-"""Networks by name: quantized once, and again when the front end or the model changes."""
+"""The committed measurements keep to their limits."""
 
 from __future__ import annotations
 
-import numpy as np
+import sys
+from pathlib import Path
+
 import pytest
-from weft.hdl.config import PRESETS
-from weft.host import frontend, targets
-from weft.host.errors import ModelError, WeftError
 
-from . import networks
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
+import benchmark_goals as goals
+import measure
 
-@pytest.fixture
-def counted(monkeypatch, tmp_path):
-    """Counts quantizations, with a cache of its own."""
-    monkeypatch.setenv("WEFT_CACHE", str(tmp_path))
-    calls = []
-
-    def quantize(model, calibration, *, name, multiplier_bits):
-        calls.append((name, multiplier_bits, calibration.shape))
-        return networks.graph(
-            name, source, networks.conv(np.random.default_rng(0), "fc", source, 10)
-        )
-
-    source = networks.Tensor("x", 1, 1, 1024, 0.01)
-    monkeypatch.setattr(frontend, "quantize", quantize)
-    clear = targets._front_end.cache_clear
-    clear()
-    yield calls
-    clear()
+RESULTS, CYCLES = measure.load()
+MEASURED = [goal for goal in goals.GOALS if goal.network in RESULTS]
 
 
-def test_quantized_once_for_each_multiplier(counted):
-    first = targets.load("mlp", PRESETS["default"])
-    again = targets.load("mlp", PRESETS["large"])
-    assert counted == [("mlp", 32, (2, 1024))]
-    assert first.inputs.shape == (1, 1, 1, 1024)
-    assert np.array_equal(first.inputs, again.inputs)
-    assert first.inputs.std() > 0
-    assert np.array_equal(first.graph.nodes[0].weight, again.graph.nodes[0].weight)
-    targets.load("mlp", PRESETS["tiny"])
-    assert counted[1:] == [("mlp", 18, (2, 1024))]
-
-
-def test_quantized_again_when_the_front_end_changes(counted, monkeypatch):
-    targets.load("mlp", PRESETS["default"])
-    key = targets._front_end()
-    monkeypatch.setattr(targets, "_front_end", lambda: (*key, "changed"))
-    targets.load("mlp", PRESETS["default"])
-    assert len(counted) == 2
-
-
-def test_what_a_graph_depends_on():
-    """The front end and the models, but not the compiler."""
-    texts = "".join(targets._front_end())
-    for part in ("def quantize(", "class EncoderLayer", "class LeNet5", "def verify("):
-        assert part in texts, part
-    for part in ("def compile(", "class Emitter", "def predict("):
-        assert part not in texts, part
-
-
-def test_lenet_is_the_trained_one():
-    target = targets.load("lenet", PRESETS["tiny"])
-    assert target.graph.nodes[0].name == "conv1"
-    assert target.inputs.shape == (1, 32, 32, 1)
-
-
-def test_shapes_need_neither_cache_nor_torch(monkeypatch):
-    monkeypatch.delattr(targets, "_front_end")
-    target = targets.load("gemm:4x5x6", PRESETS["tiny"])
-    assert target.graph.name == "gemm:4x5x6"
-    assert target.inputs.shape == (1, 1, 4, 5)
-
-
-def test_refused(monkeypatch):
-    with pytest.raises(WeftError, match=r"unknown network 'resnet'; there are lenet, .*gemm:MxKxN"):
-        targets.load("resnet", PRESETS["tiny"])
-
-    def missing(name):
-        raise targets.PackageNotFoundError(name)
-
-    monkeypatch.setattr(targets, "version", missing)
-    targets._front_end.cache_clear()
-    with pytest.raises(ModelError, match="needs torch"):
-        targets.load("mlp", PRESETS["tiny"])
+@pytest.mark.parametrize("goal", MEASURED, ids=lambda g: f"{g.network}-{g.what}")
+def test_cycles(goal: goals.Goal):
+    assert 0 < goal.found(RESULTS, CYCLES) <= goal.most

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmark_goals import GOALS, Cycles, Record, place
 from weft.hdl.config import PRESETS
+from weft.hdl.config import load as load_config
 from weft.host.bench_report import short
 from weft.host.networks import NETWORKS
 
@@ -14,21 +17,20 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
 README = ROOT / "README.md"
 
-#: The latency of the detailed results, all latencies on the default machine, other machines.
-LATENCY, LATENCIES, OTHERS = 50, (1, 50, 100), ("small", "large")
+#: The machines measured.
+MACHINES = {
+    "default": PRESETS["default"],
+    "bus64": load_config(ROOT / "benchmarks" / "bus64.toml"),
+    "small": PRESETS["small"],
+    "large": PRESETS["large"],
+}
+#: The latency of the detailed results, and all latencies on the default machine.
+LATENCY, LATENCIES = 50, (0, 50, 100)
+#: Stands behind cycles that are the timing model's.
+MODEL = "ᵐ"
 
-#: A network's measurement, as `weft bench --json` writes it.
-Record = dict[str, Any]
-#: Cycles by network and :func:`place`.
-Cycles = dict[str, dict[str, int]]
 
-
-def place(config: str, latency: int) -> str:
-    """The key of cycles on a machine with a memory."""
-    return f"{config}, latency {latency}"
-
-
-def table(head: tuple[str, ...], rows: list[tuple[object, ...]]) -> str:
+def table(head: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> str:
     """A table in Markdown, columns of numbers to the right."""
     columns = list(zip(*rows, strict=True)) if rows else [() for _ in head]
     marks = ["---:" if all(_is_number(cell) for cell in column) else "---" for column in columns]
@@ -40,7 +42,7 @@ def table(head: tuple[str, ...], rows: list[tuple[object, ...]]) -> str:
 
 
 def _is_number(cell: object) -> bool:
-    numbers = r"[\d.]+( [kMG]|%)?|–|does not fit"
+    numbers = rf"[\d.,]+( [kMG]|%)?( \([\d.]+\))?{MODEL}?|–|does not fit"
     return not isinstance(cell, str) or re.fullmatch(numbers, cell) is not None
 
 
@@ -63,26 +65,47 @@ def readme_table(results: dict[str, Record]) -> str:
     return table(head, rows)
 
 
+def shown(entry: dict[str, Any], *, ratio: bool = False) -> str:
+    """Cycles, marked where they are the model's; with their ratio to the bound if asked for."""
+    beside = f" ({entry['cycles'] / entry['bound_cycles']:.3f})" if ratio else ""
+    return f"{entry['cycles']:,}{beside}{MODEL if entry['backend'] == 'model' else ''}"
+
+
 def network_table(results: dict[str, Record], cycles: Cycles) -> str:
     """Every network and layer on the default machine."""
     head = (
         *("network", "MACs", "bound", *(f"latency {latency}" for latency in LATENCIES)),
-        *("ratio", "array used", "moved", "least", "measured on"),
+        *("ratio", "array used", "moved", "least", "seconds"),
     )
-    rows = [
-        (
-            f"`{name}`",
-            r["macs"],
-            r["bound_cycles"],
-            *(cycles[name][place("default", latency)] for latency in LATENCIES),
-            f"{r['ratio']:.3f}",
-            f"{r['utilization']:.1%}",
-            short(r["moved_bytes"]),
-            short(r["compulsory_bytes"]),
-            r["backend"],
+    rows = []
+    for name, r in results.items():
+        places = cycles[name]
+        seconds = places[place("default", LATENCY)].get("seconds")
+        rows.append(
+            (
+                f"`{name}`",
+                r["macs"],
+                r["bound_cycles"],
+                *(shown(places[place("default", latency)]) for latency in LATENCIES),
+                f"{r['ratio']:.3f}",
+                f"{r['utilization']:.1%}",
+                short(r["moved_bytes"]),
+                short(r["compulsory_bytes"]),
+                "–" if seconds is None else f"{seconds:.1f}",
+            )
         )
-        for name, r in results.items()
-    ]
+    return table(head, rows)
+
+
+def goal_table(results: dict[str, Record], cycles: Cycles) -> str:
+    """What each network is held to."""
+    head = ("network", "what", "at most", "cycles", "share")
+    rows = []
+    for goal in GOALS:
+        if goal.network in results:
+            found = goal.found(results, cycles)
+            share = f"{found / goal.most:.1%}"
+            rows.append((f"`{goal.network}`", goal.what, goal.most, found, share))
     return table(head, rows)
 
 
@@ -108,13 +131,16 @@ def peer_table(results: dict[str, Record]) -> str:
 
 
 def machine_table(cycles: Cycles) -> str:
-    """Cycles on other machines."""
-    machines = [PRESETS[name] for name in ("default", *OTHERS)]
-    head = ("network", *(f"{m.name}: {m.rows}×{m.cols}, {m.bus_bytes} B a cycle" for m in machines))
-    rows = [
-        (f"`{name}`", *(found.get(place(m.name, LATENCY), "does not fit") for m in machines))
-        for name, found in cycles.items()
-    ]
+    """Cycles on other machines, and their ratio to the bound there."""
+    head = (
+        "network",
+        *(f"{name}: {m.rows}×{m.cols}, {m.bus_bytes} B a cycle" for name, m in MACHINES.items()),
+    )
+    rows = []
+    for name, found in cycles.items():
+        entries = [found.get(place(machine, LATENCY)) for machine in MACHINES]
+        cells = (shown(e, ratio=True) if e else "does not fit" for e in entries)
+        rows.append((f"`{name}`", *cells))
     return table(head, rows)
 
 
@@ -152,6 +178,7 @@ def blocks(results: dict[str, Record], cycles: Cycles) -> dict[tuple[Path, str],
     return {
         (README, "networks"): readme_table(results),
         (PAGE, "networks"): network_table(results, cycles),
+        (PAGE, "goals"): goal_table(results, cycles),
         (PAGE, "peers"): peer_table(results),
         (PAGE, "machines"): machine_table(cycles),
         (PAGE, "layers"): layer_tables(results),

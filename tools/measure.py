@@ -1,6 +1,8 @@
 """Measures the example networks: benchmarks/*.json, and the pages and tables made from them.
 
-usage: python tools/measure.py [NETWORK…] [--backend model] [--docs]
+usage: python tools/measure.py [NETWORK…] [--at CONFIG LATENCY] [--backend model] [--docs]
+
+Without --at: on the default machine at latency 50, and by the timing model everywhere else.
 """
 
 from __future__ import annotations
@@ -9,11 +11,13 @@ import argparse
 import contextlib
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from benchmark_tables import LATENCIES, LATENCY, OTHERS, Cycles, Record, place, write
-from weft.hdl.config import PRESETS
-from weft.host.bench import measure, predicted_cycles
+from benchmark_goals import Cycles, Record, place
+from benchmark_tables import LATENCIES, LATENCY, MACHINES, write
+from weft.host.bench import measure, predict_cycles
 from weft.host.errors import CompileError
 from weft.host.networks import NETWORKS
 
@@ -23,10 +27,16 @@ CYCLES = ROOT / "benchmarks" / "cycles.json"
 
 #: What is measured, in this order.
 NAMES = (*NETWORKS, "gemm:128x256x256", "gemm:512x512x512", "conv:56x56x64,k=3,s=1,p=1,n=64")
+#: Where, besides the default machine at LATENCY.
+PLACES = tuple(
+    (config, latency)
+    for config in MACHINES
+    for latency in (LATENCIES if config == "default" else (LATENCY,))
+)
 
 
 def load() -> tuple[dict[str, Record], Cycles]:
-    """The results by network, and the cycles by network and "configuration, latency"."""
+    """The results by network, and the cycles by network and place."""
     return tuple(
         json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         for path in (RESULTS, CYCLES)
@@ -34,45 +44,80 @@ def load() -> tuple[dict[str, Record], Cycles]:
 
 
 def save(results: dict[str, Record], cycles: Cycles) -> None:
-    """Write both files, in the order of NAMES, a layer a line."""
+    """Write both files, in the order of NAMES, a layer or a place a line."""
     lines = []
     for name in (n for n in NAMES if n in results):
         record = dict(results[name])
-        layers = ",\n  ".join(json.dumps(layer, ensure_ascii=False) for layer in record["layers"])
+        layers = ",\n  ".join(_json(layer) for layer in record["layers"])
         record["layers"] = []
-        text = json.dumps(record, ensure_ascii=False)
-        lines.append(f'"{name}": {text[:-2]}\n  {layers}]}}')
+        lines.append(f'"{name}": {_json(record)[:-2]}\n  {layers}]}}')
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text("{" + ",\n".join(lines) + "}\n", encoding="utf-8")
-    ordered = {name: cycles[name] for name in NAMES if name in cycles}
-    CYCLES.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
+    lines = []
+    for name in (n for n in NAMES if n in cycles):
+        order = [p for p in (place(*where) for where in PLACES) if p in cycles[name]]
+        places = ",\n  ".join(f'"{p}": {_json(cycles[name][p])}' for p in order)
+        lines.append(f'"{name}": {{\n  {places}}}')
+    CYCLES.write_text("{" + ",\n".join(lines) + "}\n", encoding="utf-8")
 
 
-def run(name: str, backend: str) -> tuple[Record, dict[str, int]]:
-    """Measure one network or layer on the default machine, and predict the other cycles."""
-    result = measure(name, PRESETS["default"], backend=backend, latency=LATENCY, quiet=False)
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def predict(name: str, before: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The timing model's cycles everywhere; RTL's stay where they are the same."""
+    out = {}
+    for config, machine in MACHINES.items():
+        with contextlib.suppress(CompileError):  # it does not fit
+            latencies = [latency for c, latency in PLACES if c == config]
+            bound, found = predict_cycles(name, machine, latencies)
+            for latency, cycles in found.items():
+                where = place(config, latency)
+                entry = {"cycles": cycles, "bound_cycles": bound}
+                kept = before.get(where, {})
+                same = entry.items() <= kept.items()
+                out[where] = kept if same else {**entry, "backend": "model"}
+    return out
+
+
+def run(name: str, config: str, latency: int, backend: str) -> tuple[Record, dict[str, Any]]:
+    """Measure one network or layer in one place: everything, and what cycles.json holds of it."""
+    result = measure(name, MACHINES[config], backend=backend, latency=latency, quiet=False)
     if result.failure:
         sys.exit(result.failure)
-    predicted = predicted_cycles(name, PRESETS["default"], LATENCIES)
-    cycles = {place("default", n): c for n, c in zip(LATENCIES, predicted, strict=True)}
-    for other in OTHERS:
-        with contextlib.suppress(CompileError):  # it does not fit
-            (cycles[place(other, LATENCY)],) = predicted_cycles(name, PRESETS[other], [LATENCY])
-    assert cycles[place("default", LATENCY)] == result.cycles
-    return result.to_json(), cycles
+    record = asdict(result)
+    return record, {
+        "cycles": result.cycles,
+        "bound_cycles": result.bound_cycles,
+        "backend": backend,
+        **({"seconds": round(result.seconds, 1)} if backend != "model" else {}),
+    }
 
 
 def main() -> None:
     """Measure what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("networks", nargs="*", metavar="NETWORK", help="by default all")
+    parser.add_argument(
+        "--at", nargs=2, metavar=("CONFIG", "LATENCY"), help=f"one of {', '.join(MACHINES)}; cycles"
+    )
     parser.add_argument("--backend", default="verilator", help="verilator (default) or model")
     parser.add_argument("--docs", action="store_true", help="only write the pages again")
     options = parser.parse_args()
+    config, latency = options.at or ("default", LATENCY)
+    where = config, int(latency)
+    if where not in PLACES:
+        parser.error(f"--at takes one of {', '.join(f'{c} {n}' for c, n in PLACES)}")
     for name in [] if options.docs else options.networks or NAMES:
-        record, predicted = run(name, options.backend)
+        record, entry = run(name, *where, options.backend)
         results, cycles = load()
-        save({**results, name: record}, {**cycles, name: predicted})
+        if options.at is None:
+            results[name] = record
+            cycles[name] = predict(name, cycles.get(name, {}))
+            assert cycles[name][place(*where)]["cycles"] == entry["cycles"]
+        cycles[name] = {**cycles.get(name, {}), place(*where): entry}
+        save(results, cycles)
     write(*load())
 
 

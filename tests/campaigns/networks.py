@@ -24,7 +24,7 @@ def failures(name: str, config: str, latency: int, backend: str, table: dict) ->
         f"{result.mismatches} mismatches, {result.seconds:.0f} s",
         flush=True,
     )
-    before = table.get(name, {}).get(f"{config}, latency {latency}")
+    before = table.get(name, {}).get(f"{config}, latency {latency}", {}).get("cycles")
     out = [result.failure] if result.failure else []
     if before is not None and result.cycles > SLOWER * before:
         out.append(f"{name} on {config} takes {result.cycles} cycles, the table says {before}")

@@ -30,14 +30,14 @@ _CALIBRATION = 2
 
 
 @dataclass(frozen=True, eq=False)
-class Target:
+class Workload:
     """An integer graph, and int8 inputs [N, height, width, channels] to run it on."""
 
     graph: Graph
     inputs: np.ndarray
 
 
-def load(name: str, config: Config) -> Target:
+def load(name: str, config: Config) -> Workload:
     """The network or single layer called `name`, for `config`'s requantizer, with one input.
 
     Raises
@@ -47,7 +47,7 @@ def load(name: str, config: Config) -> Target:
     """
     if shapes.is_shape(name):
         graph = shapes.graph(name, config.multiplier_bits)
-        return Target(graph, shapes.inputs(graph))
+        return Workload(graph, shapes.inputs(graph))
     if name not in NETWORKS:
         raise WeftError(
             f"unknown network {name!r}; there are {', '.join(NETWORKS)}, and shapes: {shapes.FORMS}"
@@ -59,7 +59,7 @@ def load(name: str, config: Config) -> Target:
         "graphs", key, lambda path: save_graph(_quantize(name, config), path / "graph")
     )
     graph = load_graph(folder / "graph")
-    return Target(graph, interpreter.quantize_input(graph, NETWORKS[name].inputs(1)))
+    return Workload(graph, interpreter.quantize_input(graph, NETWORKS[name].inputs(1)))
 
 
 def _quantize(name: str, config: Config) -> Graph:
