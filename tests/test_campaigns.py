@@ -80,7 +80,7 @@ def test_a_slower_network_is_a_failure(monkeypatch, capsys, tmp_path):
     assert networks.main(options) == 0
     cycles = int(capsys.readouterr().out.split(": ")[1].split()[0])
     for before, wrong in ((cycles, 0), (cycles - 1, 0), (cycles // 2, 1)):
-        table.write_text(json.dumps({text: {"tiny, latency 50": before}}))
+        table.write_text(json.dumps({text: {"tiny, latency 50": {"cycles": before}}}))
         assert networks.main(options) == wrong
     assert f"takes {cycles} cycles, the table says {cycles // 2}" in capsys.readouterr().out
 
