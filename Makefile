@@ -53,7 +53,7 @@ $(READY): pyproject.toml constraints.txt
 	@tools/system-packages $(BUILD_TOOLS)
 	@echo "Setting up $(VENV) (some minutes the first time)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,train,plot,boards,dev]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,train,plot,boards,proofs,dev]'
 	@touch $@
 
 clean:

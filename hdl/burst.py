@@ -8,6 +8,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from .isa import FORMATS, Opcode
 from .ports import PC_BITS, SEGMENT_BITS, BurstRequest, Fault
 from .registers import Error
 
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
 #: AXI bursts must not cross a multiple of this many bytes.
 PAGE_BYTES = 4096
-#: Width of an end-of-row offset: a legal one has 32 bits, pitch and length add less than one more.
-_END_BITS = 34
+#: Widths of a transfer's fields: those of the instructions.
+FIELD_BITS = {entry.name: entry.bits for entry in FORMATS[Opcode.LOAD]}
 
 
 class Transfer(data.StructLayout):
@@ -29,11 +30,11 @@ class Transfer(data.StructLayout):
         super().__init__(
             {
                 "base": config.addr_bits,
-                "size": 32,
-                "offset": 32,
-                "length": 20,
-                "rows": 12,
-                "pitch": 24,
+                "size": FIELD_BITS["offset"],
+                "offset": FIELD_BITS["offset"],
+                "length": FIELD_BITS["length"],
+                "rows": FIELD_BITS["rows"],
+                "pitch": FIELD_BITS["dram_pitch"],
                 "segment": SEGMENT_BITS,
                 "pc": PC_BITS,
             }
@@ -112,11 +113,12 @@ class BurstSplitter(wiring.Component):
         new = self.transfer.payload
         row_valid = Signal()
         row_addr = Signal(config.addr_bits + 1)  # the highest bit: beyond the address space
-        row_end = Signal(_END_BITS)
-        row_beats = Signal(20 - shift)
-        rows_left = Signal(12)
-        pitch = Signal(24)
-        size = Signal(32)
+        # A legal offset, pitch and length add to less than two more bits.
+        row_end = Signal(len(new.offset) + 2)
+        row_beats = Signal(len(new.length) - shift)
+        rows_left = Signal.like(new.rows)
+        pitch = Signal.like(new.pitch)
+        size = Signal.like(new.size)
         row_segment = Signal(SEGMENT_BITS)
         row_pc = Signal(PC_BITS)
         load = Signal()
@@ -128,7 +130,7 @@ class BurstSplitter(wiring.Component):
         with m.If(load):
             m.d.sync += [
                 row_valid.eq(1),
-                row_beats.eq((new.length - 1)[shift:20]),
+                row_beats.eq((new.length - 1)[shift : len(new.length)]),
                 rows_left.eq(new.rows - 1),
                 pitch.eq(new.pitch),
                 size.eq(new.size),
@@ -148,7 +150,7 @@ class BurstSplitter(wiring.Component):
         in_window = Signal()
         legal = Signal()
         addr = Signal(config.addr_bits + 1)
-        left = Signal(20 - shift)
+        left = Signal.like(row_beats)
         final_row = Signal()
         segment = Signal(SEGMENT_BITS)
         pc = Signal(PC_BITS)

@@ -72,7 +72,8 @@ class Control(wiring.Component):
         Level: a bit of IRQ_STATUS is set and enabled.
     segments : Segments
     base, count : Out
-        Byte address of the program and number of its instructions.
+        Byte address of the program and number of its instructions, without those beyond the
+        address space.
     start, run : Out(1)
         The core is to be held in reset while `run` is low.
     kill, reset : Out(1)
@@ -264,9 +265,13 @@ class Control(wiring.Component):
             low = getattr(registers, f"{name}_lo")
             return Cat(low, getattr(registers, f"{name}_hi")[:high])
 
+        size = registers.program_size
+        end = Signal(self._config.addr_bits + 1)
+        beyond = Mux(end[-1], end[:-1], 0)
         m.d.comb += [
             self.base.eq(address("program")),
-            self.count.eq(registers.program_size // INSTRUCTION_BYTES),
+            end.eq(self.base + size),
+            self.count.eq((size - beyond) // INSTRUCTION_BYTES),
         ]
         for segment in Segment:
             name = segment.name.lower()

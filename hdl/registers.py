@@ -98,7 +98,7 @@ ERRORS: dict[Error, ErrorInfo] = {
         "does not answer (STATUS has OPEN), or needs a larger WATCHDOG",
     ),
     Error.PROGRAM_END: ErrorInfo(
-        "the program has no END within PROGRAM_SIZE",
+        "the program has no END within PROGRAM_SIZE and the address space",
         "the place after the last instruction",
         "end the program with END and make PROGRAM_SIZE its size",
     ),

@@ -42,8 +42,8 @@ class WritePort(wiring.Signature):
     Members
     -------
     burst
-        Address, length and instruction, no later than the burst's first beat. `ready` is 1 as long
-        as the rule for `beat` is kept.
+        Address, length and instruction, in a cycle before the burst's first beat. `ready` is 1 as
+        long as the rule for `beat` is kept.
     beat, beat_valid
         The burst's beats in order, without back-pressure: at most WRITE_BUFFER_BEATS may have been
         given (and every burst has one at least) without their `sent`.

@@ -179,7 +179,24 @@ async def read_write_registers(dut):
         assert windows["base"][segment] == expected[f"{segment.name}_LO"]
         assert windows["size"][segment] == expected[f"{segment.name}_SIZE"]
     assert int(dut.base.value) == expected["PROGRAM_LO"]
-    assert int(dut.count.value) == expected["PROGRAM_SIZE"] // 32
+    room = (1 << CONFIG.addr_bits) - expected["PROGRAM_LO"]
+    assert int(dut.count.value) == min(expected["PROGRAM_SIZE"], room) // 32
+
+
+@cocotb.test()
+async def program_ends_with_the_address_space(dut):
+    bench = await Bench.new(dut)
+    for base, size, count in (
+        (0xFFFF_F000, 0x1000, 128),
+        (0xFFFF_F000, 0x1020, 128),
+        (0xFFFF_F000, 0x1FFF_FFE0, 128),
+        (0xE000_0000, 0x1FFF_FFE0, 0xFF_FFFF),
+        (0, 0x1FFF_FFE0, 0xFF_FFFF),
+    ):
+        await bench.write("PROGRAM_LO", base)
+        await bench.write("PROGRAM_SIZE", size)
+        await bench.cycles.edge(2)
+        assert int(dut.count.value) == count
 
 
 @cocotb.test()

@@ -1,0 +1,393 @@
+"""Proofs: the AXI master keeps the protocol, counts right, and stays quiet once killed."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+from amaranth.hdl import Array, Cat, Mux, Signal, Value
+from weft.hdl import read_engine, store_unit, write_engine
+from weft.hdl.axi import BURST_INCR, beat_size
+from weft.hdl.config import PRESETS
+from weft.hdl.read_engine import ReadEngine
+from weft.hdl.store_unit import StoreUnit
+from weft.hdl.write_engine import WriteEngine
+
+from .formal import Bench, Damage, Opened, Proof, stuck
+from .proof_queues import Model, wrapped
+
+TINY = PRESETS["tiny"]
+#: Bursts and beats that the engines of these proofs hold; the machine's hold 32.
+FEW = 2
+#: Longest burst of these proofs, in beats.
+LONGEST = 2
+CONFIG = SimpleNamespace(bus_bits=64, bus_bytes=8, addr_bits=32, read_beats=6, burst_beats=LONGEST)
+
+
+class Buffer:
+    """Entry k of a `SyncFIFOBuffered`, the oldest first, read off its state."""
+
+    def __init__(self, b: Bench, dut: Opened, path: str, depth: int):
+        behind = depth - 1
+        held, read, write = (dut[f"{path}.{n}"] for n in ("inner_level", "consume", "produce"))
+        self.offered = dut[f"{path}.r_rdy"]
+        self.behind = held
+        self.level = Signal(range(depth + 1), name=f"{path}_level")
+        b.m.d.comb += self.level.eq(held + self.offered)
+        b.claim(f"{path}_places", (held <= behind) & (read < behind) & (write < behind))
+        b.claim(f"{path}_follows", write == wrapped(read + held, behind))
+        first = dut[f"{path}.r_data"]
+        stored = [dut.word(f"{path}.storage", wrapped(read + k, behind)) for k in range(behind)]
+        self.entries = [Mux(self.offered, first, stored[0])] + [
+            Mux(self.offered, stored[k - 1], stored[min(k, behind - 1)]) for k in range(1, depth)
+        ]
+
+
+def killed(b: Bench, dut: Opened) -> Value:
+    """From `kill` on, until the engine is idle and `kill` over."""
+    after = Signal(name="after_kill")
+    b.m.d.sync += after.eq(dut.kill | (after & ~dut.idle))
+    b.claim("draining", dut["draining"] == after)
+    return dut.kill | after
+
+
+def same(b: Bench, label: str, buffer: Buffer, model: Model, of: Any = lambda entry: entry) -> None:
+    """Claim that a buffer holds what its model does."""
+    b.claim(f"{label}_count", buffer.level == model.count)
+    for k, (mine, entry) in enumerate(zip(buffer.entries, model.entries, strict=False)):
+        b.claim(f"{label}_{k}", (k >= model.count) | (mine == of(entry)))
+
+
+def read(b: Bench, damage: Damage = None) -> None:
+    """The read engine between its requesters and a bus that answers in order."""
+    with patch.object(read_engine, "READ_BURSTS", FEW):
+        dut = b.add(ReadEngine(CONFIG), damage)
+    axi, fetch, load = dut.axi, dut.fetch, dut.load
+    b.assume(b.held(fetch.valid, fetch.ready, fetch.payload))
+    b.assume(b.held(load.valid, load.ready, load.payload))
+    b.assume(load.payload.len < LONGEST)
+    b.assume((fetch.payload.len < 16) & (fetch.payload.pc[:2] == 0))
+
+    # The address channel.
+    asked_fetch, asked_load = fetch.valid & fetch.ready, load.valid & load.ready
+    asked = asked_fetch | asked_load
+    request = Mux(asked_load, load.payload.as_value(), fetch.payload.as_value())
+    address = Cat(axi.araddr, axi.arlen)
+    b.claim("one_at_a_time", ~(asked_fetch & asked_load))
+    b.claim("address_holds", b.held(axi.arvalid, axi.arready, address))
+    b.claim("asks_all", ~b.past(asked) | (axi.arvalid & (address == b.past(request)[:40])))
+    b.claim("asks_no_more", ~axi.arvalid | b.past(asked) | b.past(axi.arvalid & ~axi.arready))
+    b.claim("full_beats", (axi.arsize == beat_size(TINY)) & (axi.arburst == BURST_INCR))
+    b.claim("plain", Cat(axi.arid, axi.arlock, axi.arprot, axi.arqos) == 0)
+
+    # Bursts asked for whose last beat has not arrived. A beat arrives the cycle after it came.
+    arrives, last = dut["beat"], dut["beat_last"]
+    closes = arrives & last
+    arrived = Signal(9)  # beats of the oldest burst
+    with b.m.If(arrives):
+        b.m.d.sync += arrived.eq(Mux(last, 0, arrived + 1))
+    bursts = Model(b, FEW, asked, closes, Cat(request, asked_load))
+    length = [entry[32:40] for entry in bursts.entries]
+    # The bus answers what it was asked, in order.
+    came = Mux(closes, 0, arrived + arrives)
+    coming = Mux(closes, length[1], length[0])
+    sent = bursts.count - (axi.arvalid & ~axi.arready)
+    b.assume(~axi.rvalid | (sent > closes))
+    b.assume(~axi.rvalid | (axi.rlast == (came == coming)))
+
+    # What becomes of the beats.
+    quiet = killed(b, dut)
+    entry = bursts.entries[0]
+    is_load, pc = entry[-1], entry[40:64]
+    mine, yours = (
+        Mux(is_load, dut.load_data.valid, dut.fetch_data.valid),
+        Mux(is_load, dut.fetch_data.valid, dut.load_data.valid),
+    )
+    came_before, data_before = b.past(axi.rvalid), b.past(axi.rdata)
+    b.claim("returns_to_who_asked", quiet | (mine == came_before))
+    b.claim("and_nobody_else", ~yours)
+    b.claim(
+        "data", ~mine | ((dut.fetch_data.data == data_before) & (dut.load_data.data == data_before))
+    )
+    b.claim("kill_silences", ~quiet | ~(mine | dut.error.valid | fetch.ready | load.ready))
+    bad = came_before & b.past(axi.rresp)[1]
+    b.claim("reports_bus_errors", quiet | (dut.error.valid == bad))
+    place = Mux(is_load, 0, arrived // 4)
+    b.claim("blames_who_asked", ~dut.error.valid | (dut.error.pc == pc + place))
+    b.claim("idle_when_nothing_is_open", dut.idle == (bursts.count == 0))
+    b.claim("few_bursts", dut["open_bursts"] == bursts.count)
+    owed = sum(Mux(k < bursts.count, n + 1, 0) for k, n in enumerate(length)) - arrived
+    b.claim("credit", dut["credit"] == CONFIG.read_beats - owed)
+    b.claim(
+        "load_keeps_to_credit", ~asked_load | (owed + load.payload.len + 1 <= CONFIG.read_beats)
+    )
+
+    # Why.
+    order = Buffer(b, dut, "order", FEW + 1)
+    same(b, "order", order, bursts, lambda e: Cat(e[-1], e[40:64]))
+    b.claim("beats_in_order", ~arrives | ((bursts.count != 0) & (last == (arrived == length[0]))))
+    b.claim("within_the_burst", Mux(bursts.count == 0, arrived == 0, arrived <= length[0]))
+    b.claim("in_time", ~arrives | order.offered)
+    b.claim("not_before_asked", ~arrives | (bursts.count > axi.arvalid))
+    b.claim("newest_waits", ~axi.arvalid | (bursts.count != 0))
+    b.claim("offered_soon", order.offered | (order.behind == 0) | b.past(asked))
+    b.claim("as_it_came", (arrives == came_before) & (dut["beat_data"] == data_before))
+    b.claim("error_as_it_came", dut["beat_error"] == b.past(axi.rresp)[1])
+    b.claim("index", dut["index"] == arrived)
+    for k, e in enumerate(bursts.entries):
+        kept = Mux(e[-1], e[32:40] < LONGEST, (e[32:40] < 16) & (e[40:42] == 0))
+        b.claim(f"as_asked_{k}", (k >= bursts.count) | kept)
+
+
+def written(length: list[Value], count: Value, sent: Value) -> list[Value]:
+    """Place in the beat buffer of the last beat of each of some bursts, `sent` beats of the first
+    of them having left.
+    """
+    out, at = [], -sent - 1
+    for k, n in enumerate(length):
+        at = at + Mux(k < count, n + 1, 0)
+        out.append(at)
+    return out
+
+
+class WriteRule:
+    """What STORE promises to the write engine, see ``write_engine.WritePort``.
+
+    `kept` is true in a cycle in which it keeps its word.
+    """
+
+    def __init__(self, b: Bench, port: Any, most: int, clear: Any = 0):
+        new = port.burst.valid
+        last = port.beat_valid & port.beat.last
+        #: Bursts that were given and whose beats were not all given.
+        self.bursts = Model(b, most + 1, new, last, port.burst.payload.len, clear, "pending")
+        self.given = Signal(9, name="given")  # beats of the first of them
+        self.flying = Signal(range(most + 1), name="flying")  # beats given, not yet `sent`
+        with b.m.If(clear):
+            b.m.d.sync += [self.given.eq(0), self.flying.eq(0)]
+        with b.m.Else():
+            b.m.d.sync += self.flying.eq(self.flying + port.beat_valid - port.sent)
+            with b.m.If(port.beat_valid):
+                b.m.d.sync += self.given.eq(Mux(port.beat.last, 0, self.given + 1))
+        lengths = self.bursts.entries
+        #: Beats of the bursts that were given which are still to come.
+        self.owed = written(lengths, self.bursts.count, self.given)[-1] + 1
+        self.kept = (
+            (~port.beat_valid | (self.bursts.count != 0))
+            & (~port.beat_valid | (port.beat.last == (self.given == lengths[0])))
+            & (~port.beat_valid | (self.flying < most))
+            & (~new | (self.flying + self.owed <= most))
+            & (~new | (port.burst.payload.len < most))
+        )
+        count = self.bursts.count
+        before = written(lengths, Mux(count == 0, 0, count - 1), self.given)[-1] + 1
+        b.claim("rule_flying", self.flying <= most)
+        b.claim("rule_given", Mux(count == 0, self.given == 0, self.given <= lengths[0]))
+        b.claim("rule_room", (count <= 1) | (self.flying + before <= most))
+        for k, length in enumerate(lengths):
+            b.claim(f"rule_length_{k}", (k >= count) | (length < most))
+
+
+def write(b: Bench, damage: Damage = None) -> None:
+    """The write engine between STORE and a bus that answers every burst once, when it is sent."""
+    config = SimpleNamespace(bus_bits=16, bus_bytes=2, addr_bits=16)
+    with patch.multiple(write_engine, WRITE_BUFFER_BEATS=FEW, WRITE_BURSTS=FEW):
+        dut = b.add(WriteEngine(config), damage)
+    axi, port = dut.axi, dut.port
+    quiet = killed(b, dut)
+    rule = WriteRule(b, port, FEW, clear=quiet)
+    b.assume(quiet | rule.kept)
+    b.claim("always_room", quiet | ~port.burst.valid | port.burst.ready)
+
+    # The address channel: what was given, in order.
+    issue = dut["issue"]
+    address = Cat(axi.awaddr, axi.awlen)
+    burst = Cat(port.burst.payload.addr, port.burst.payload.len)
+    given = Model(b, FEW + 1, port.burst.valid & ~quiet, issue, burst, quiet, "given_bursts")
+    b.claim("address_holds", b.held(axi.awvalid, axi.awready, address))
+    b.claim("asks_all", ~b.past(issue) | (axi.awvalid & (address == b.past(given.entries[0]))))
+    b.claim("asks_no_more", ~axi.awvalid | b.past(issue) | b.past(axi.awvalid & ~axi.awready))
+    b.claim("kill_stops_addresses", ~(quiet & issue))
+    b.claim("full_beats", (axi.awsize == beat_size(config)) & (axi.awburst == BURST_INCR))
+    b.claim("plain", Cat(axi.awid, axi.awlock, axi.awprot, axi.awqos) == 0)
+
+    # The data channel: every burst whose AWVALID rose is sent whole, without a pause.
+    sent = axi.wvalid & axi.wready
+    closes = sent & axi.wlast
+    length = given.entries[0][len(axi.awaddr) :]
+    bursts = Model(b, FEW, issue, closes, length, name="issued")
+    gone = Signal(8)  # beats of the first of them
+    with b.m.If(sent):
+        b.m.d.sync += gone.eq(Mux(axi.wlast, 0, gone + 1))
+    kept = Value.cast(port.beat)[: 8 * config.bus_bytes + config.bus_bytes]
+    beats = Model(b, FEW + 1, port.beat_valid & ~quiet, sent, kept, quiet, "given_beats")
+    content = Cat(axi.wdata, axi.wstrb)
+    b.claim("data_holds", b.held(axi.wvalid, axi.wready, Cat(content, axi.wlast)))
+    b.claim("no_pause", axi.wvalid == (bursts.count != 0))
+    b.claim("last", ~axi.wvalid | (axi.wlast == (gone == bursts.entries[0])))
+    b.claim("data", ~axi.wvalid | quiet | (content == beats.entries[0]))
+    fresh = b.past(~axi.wvalid | axi.wready, init=1)
+    b.claim("kill_stops_writes", ~(axi.wvalid & fresh & b.past(quiet)) | (axi.wstrb == 0))
+
+    # The responses.
+    answered = b.past(axi.bvalid)
+    waiting = Signal(range(FEW + 1))  # bursts whose AWVALID rose, not answered
+    b.m.d.sync += waiting.eq(waiting + issue - answered)
+    accepted = waiting - answered - (axi.awvalid & ~axi.awready)
+    complete = waiting - answered - bursts.count + closes
+    b.assume(~axi.bvalid | ((accepted > 0) & (complete > 0)))
+    b.claim("counts_bursts", (dut["open_bursts"] == waiting) & (waiting <= FEW))
+    b.claim(
+        "counts_responses",
+        (waiting >= answered + bursts.count) & (waiting >= answered + axi.awvalid),
+    )
+    b.claim("few_bursts", quiet | (given.count + waiting <= 2 * FEW + 1))
+    b.claim("responses", port.response == (answered & ~quiet))
+    bad = answered & b.past(axi.bresp)[1]
+    b.claim("reports_bus_errors", dut.error.valid == (bad & ~quiet))
+    b.claim("idle_when_nothing_is_open", ~dut.idle | ((waiting == 0) & ~axi.awvalid & ~axi.wvalid))
+
+    # Why.
+    burst_buffer = Buffer(b, dut, "bursts", FEW + 1)
+    beat_buffer = Buffer(b, dut, "beats", FEW + 1)
+    draining = dut["draining"]
+    level = beat_buffer.level
+    b.claim("killed_is_clean", ~(draining & dut.idle) | ((level == 0) & (burst_buffer.level == 0)))
+    b.claim("as_it_came", (dut["answered"] == answered) & (dut["failed"] == bad))
+    b.claim("sends", (dut["sending"] == bursts.count) & (dut.beats == b.past(sent)))
+    b.claim("sent_is_given", quiet | (rule.flying == level + dut.beats))
+    for k in range(FEW + 1):
+        there, entry = k < burst_buffer.level, burst_buffer.entries[k]
+        b.claim(f"burst_{k}", draining | ~there | (entry == given.entries[k]))
+        there, entry = k < level, beat_buffer.entries[k]
+        b.claim(f"beat_{k}", draining | ~there | (entry[: len(kept)] == beats.entries[k]))
+    b.claim("offered_in_time", burst_buffer.offered | (dut["whole"] == 0))
+    b.claim("whole_or_pending", quiet | (dut["whole"] + rule.bursts.count == given.count))
+    b.claim("burst_count", draining | (burst_buffer.level == given.count))
+    b.claim("beat_count", draining | (level == beats.count))
+
+    b.claim("within_the_burst", Mux(bursts.count == 0, gone == 0, gone <= bursts.entries[0]))
+    for k in range(FEW):
+        b.claim(f"length_{k}", (k >= bursts.count) | (bursts.entries[k] < FEW))
+    lengths = Array(entry[len(axi.awaddr) :] for entry in given.entries)
+    pending = rule.bursts.count
+    b.claim("pending_is_given", quiet | (pending <= given.count))
+    for k in range(FEW + 1):
+        b.claim(f"given_length_{k}", (k >= given.count) | (lengths[k] < FEW))
+        newest = lengths[(given.count - pending + k)[:3]]
+        b.claim(f"newest_{k}", quiet | (k >= pending) | (newest == rule.bursts.entries[k]))
+    ends = written(bursts.entries, bursts.count, gone)
+    sure = ends[-1] + 1
+    b.claim("all_there", sure <= level)
+    later, at = [], ends[-1]
+    for k, entry in enumerate(given.entries):
+        at = at + Mux(k < given.count, entry[len(axi.awaddr) :] + 1, 0)
+        later.append(at)
+    b.claim("tiled", quiet | (level + rule.owed == later[-1] + 1))
+    whole = sum((k < given.count) & (end < level) for k, end in enumerate(later))
+    b.claim("whole", quiet | (dut["whole"] == whole))
+    b.claim("none_whole", ~draining | (dut["whole"] == 0))
+    for k, entry in enumerate(beat_buffer.entries):
+        mine = Cat(end == k for end in ends).any()
+        b.claim(f"end_{k}", (k >= sure) | (entry[-1] == mine))
+        mine = Cat((i < given.count) & (end == k) for i, end in enumerate(later)).any()
+        b.claim(f"later_end_{k}", draining | (k < sure) | (k >= level) | (entry[-1] == mine))
+
+
+def store(b: Bench, damage: Damage = None) -> None:
+    """STORE keeps its promise to the write engine, and is done with its last response."""
+    most, longest = 4, 2
+    with (
+        patch.object(store_unit, "WRITE_BUFFER_BEATS", most),
+        patch.object(write_engine, "WRITE_BURST_BEATS", longest),
+    ):
+        dut = b.add(StoreUnit(TINY), damage)
+    port, unit = dut.write, dut.unit
+    rule = WriteRule(b, port, most)
+    b.assume(~port.burst.valid | port.burst.ready)
+    b.assume(~port.sent | (rule.flying != 0))
+    unanswered = Signal(8)
+    b.m.d.sync += unanswered.eq(unanswered + port.burst.valid - port.response)
+    b.assume(~port.response | (unanswered != 0))
+    b.assume(unanswered <= 2 * most + 1)  # see `few_bursts` of the write engine
+    b.claim("keeps_its_word", rule.kept)
+    b.claim("starts_only_when_allowed", ~unit.instr.ready | (unit.instr.valid & unit.go))
+
+    # The splitter hands out everything, and marks the end.
+    splitter = {
+        name: dut[f"splitter.{name}"]
+        for name in ("row_valid", "valid", "spare_valid", "burst__valid", "final_row", "spare")
+    }
+    output = Value.cast(dut["splitter.burst__payload"])
+    rows, left = splitter["row_valid"], splitter["valid"]
+    spare, offered = splitter["spare_valid"], splitter["burst__valid"]
+    ends, spare_ends = output[-1], Value.cast(splitter["spare"])[-1]
+    walking, pipeline = dut["walking"], [dut[f"stage_{k}"] for k in reversed(range(5))]
+    nothing = ~(rows | left | spare | offered)
+    all_given = dut["all_given"]
+    b.claim("done_when_all_is_answered", ~unit.done | (nothing & (unanswered == 1)))
+    b.claim("busy_until_then", unit.busy | (nothing & (unanswered == 0)))
+    b.claim("counts_responses", dut["unanswered"] == unanswered)
+    b.claim("end_is_last", ~(offered & ends) | ~(rows | left | spare))
+    b.claim("spare_end_is_last", ~(spare & spare_ends) | ~(rows | left))
+    b.claim("row_end_is_last", ~(left & splitter["final_row"]) | ~rows)
+    b.claim("all_given", ~(unit.busy & all_given) | nothing)
+    b.claim("spare_behind", ~spare | offered)
+    b.claim("output_fits", ~offered | (output[32:40] < longest))
+    b.claim("spare_fits", ~spare | (Value.cast(splitter["spare"])[32:40] < longest))
+
+    # Beats on their way from ACT are those that the rule waits for.
+    on_way = sum(stage[0] for stage in pipeline)
+    b.claim("credit", dut["credit"] + rule.flying + on_way == most)
+    b.claim("owed", rule.owed == on_way + Mux(walking, dut["left"] + 1, 0))
+    b.claim("walks", ~walking | (rule.bursts.count != 0))
+    last = written(rule.bursts.entries, rule.bursts.count, rule.given)
+    for i, end in enumerate(last):
+        b.claim(f"read_before_{i}", (i + walking >= rule.bursts.count) | (end < on_way))
+    before = 0
+    for k, stage in enumerate(pipeline):
+        here = Cat((i < rule.bursts.count) & (end == before) for i, end in enumerate(last)).any()
+        b.claim(f"marks_{k}", ~stage[0] | (stage[1] == here))
+        before = before + stage[0]
+
+
+PROOFS = (
+    Proof(
+        name="bus.read",
+        says="The read engine asks for every burst that FETCH and LOAD ask for, once, as INCR of "
+        "full beats; an address that waits for ARREADY stays; LOAD's bursts fit into `read_beats`; "
+        "every beat goes to who asked, in order; errors name their instruction; nothing is asked, "
+        "returned or reported from `kill` until idle, and idle means that nothing is open. "
+        f"(Assumes a bus that answers in order; {FEW} open bursts.)",
+        bench=read,
+        breaks={
+            "load_keeps_to_credit": stuck("credit", 6),
+            "returns_to_who_asked": stuck("order.r_data", 0),
+        },
+        breaks_depth=10,
+    ),
+    Proof(
+        name="bus.write",
+        says="The write engine sends every burst it is given, once and in order; waiting addresses "
+        "and beats stay; WLAST marks the last beat of AWLEN + 1; a burst's beats follow without a "
+        "pause; every response is counted, and idle means that none is missing; from `kill` on no "
+        "AWVALID rises and no new beat has a strobe; a kill leaves empty buffers. (Assumes a bus "
+        f"that answers each burst once, after its last beat; buffers of {FEW} beats.)",
+        bench=write,
+        breaks={"kill_stops_writes": stuck("mute", 0), "no_pause": stuck("whole", 1)},
+        breaks_depth=10,
+    ),
+    Proof(
+        name="bus.store",
+        says="STORE keeps the write engine's rules: beats follow their burst, are as many as it "
+        "says, and never more than are buffered; it is done exactly when all of its bursts are "
+        "answered. (Buffers of 4 beats, bursts of up to 2.)",
+        bench=store,
+        breaks={
+            "keeps_its_word": stuck("credit", 4),
+            "done_when_all_is_answered": stuck("all_given", 1),
+        },
+        breaks_depth=16,
+    ),
+)

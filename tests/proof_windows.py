@@ -1,0 +1,228 @@
+"""Proofs: no burst ever leaves its window, the address space or its 4 KiB page."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+from amaranth.hdl import Mux, Signal, Value
+from amaranth.lib import data
+from weft.hdl import burst
+from weft.hdl.config import PRESETS, Config
+from weft.hdl.fetch_unit import FetchUnit
+from weft.hdl.isa import INSTRUCTION_BYTES
+from weft.hdl.load_unit import LoadUnit
+from weft.hdl.store_unit import StoreUnit
+
+from .formal import Bench, Damage, Proof, stuck
+
+TINY = PRESETS["tiny"]
+WIDE = replace(PRESETS["default"], bus_bits=512, addr_bits=64, burst_beats=16)
+#: A machine whose addresses, pages and instruction fields are narrow in proportion.
+NARROW = SimpleNamespace(bus_bytes=2, addr_bits=10)
+NARROW_FIELDS = {"offset": 10, "length": 6, "rows": 4, "dram_pitch": 7}
+NARROW_PAGE = 32
+
+
+def up(value: Value, unit: int) -> Value:
+    """`value` rounded up to a multiple of `unit`, a power of two."""
+    shift = (unit - 1).bit_length()
+    return (value + (unit - 1)) >> shift << shift
+
+
+def within(valid: Value, burst: Any, beats: int, window: Any, config: Any, page: int):
+    """What every burst must keep to, with a label each."""
+    bus = config.bus_bytes
+    after = burst.addr + (burst.len + 1) * bus
+    rules = {
+        "short": burst.len < beats,
+        "whole_beats": burst.addr % bus == 0,
+        "in_its_page": burst.addr // page == (after - 1) // page,
+        "not_below_its_window": burst.addr >= window.base,
+        "not_above_its_window": after <= up(window.base + window.size, bus),
+        "in_the_address_space": after <= 1 << config.addr_bits,
+    }
+    for label, rule in rules.items():
+        yield label, ~valid | rule
+
+
+class Row:
+    """What a stage of the splitter should hold: a window, and a row of bytes in it."""
+
+    FIELDS = ("base", "size", "offset", "length", "pitch")
+
+    def __init__(self, transfer: Any, name: str):
+        for field in self.FIELDS:
+            given = getattr(transfer, field)
+            extra = 4 if field == "offset" else 0
+            setattr(self, field, Signal(len(given) + extra, name=f"{name}_{field}"))
+
+    def take(self, b: Bench, other: Any) -> None:
+        """Become `other` in the next cycle."""
+        b.m.d.sync += [getattr(self, f).eq(getattr(other, f)) for f in self.FIELDS]
+
+
+def transfers(b: Bench, config: Any, beats: int, narrow: bool, damage: Damage = None) -> None:
+    """Any transfers, one after the other, with any windows."""
+    widths = NARROW_FIELDS if narrow else burst.FIELD_BITS
+    page = NARROW_PAGE if narrow else burst.PAGE_BYTES
+    with patch.multiple(burst, FIELD_BITS=widths, PAGE_BYTES=page):
+        dut = b.add(burst.BurstSplitter(config, burst_beats=beats), damage)
+        layout = burst.Burst(config)
+    new = dut.transfer.payload
+    bus, bits = config.bus_bytes, config.addr_bits
+    # The decoder's checks, and the register file's multiples of 4096.
+    b.assume((new.offset % bus == 0) & (new.pitch % bus == 0))
+    b.assume((new.length != 0) & (new.rows != 0))
+    b.assume(new.base % page == 0)
+
+    # The stages: a row, the rest of a row, and two bursts.
+    row, rest, spare, out = (Row(new, name) for name in ("row", "rest", "spare", "out"))
+    first = Signal()
+    start, take, emit = dut.transfer.valid & dut.transfer.ready, dut["take"], dut["emit"]
+    valid, spare_valid = dut.burst.valid, dut["spare_valid"]
+    with b.m.If(start):
+        b.m.d.sync += first.eq(1)
+        row.take(b, new)
+    with b.m.Elif(take):
+        b.m.d.sync += [first.eq(0), row.offset.eq(row.offset + row.pitch)]
+    with b.m.If(take):
+        rest.take(b, row)
+    with b.m.If(~valid | dut.burst.ready):
+        with b.m.If(spare_valid):
+            out.take(b, spare)
+        with b.m.Else():
+            out.take(b, rest)
+    with b.m.Elif(emit):
+        spare.take(b, rest)
+    for label, condition in within(valid, dut.burst.payload, beats, out, config, page):
+        b.claim(label, condition)
+
+    # Why.
+    kept = data.View(layout, dut["spare"])
+    for label, condition in within(spare_valid, kept, beats, spare, config, page):
+        b.claim(f"spare_{label}", condition)
+    b.claim("spare_behind", ~spare_valid | valid)
+    r = {n: dut[n] for n in ("row_valid", "row_addr", "row_end", "row_beats", "pitch", "size")}
+    there = r["row_valid"]
+    b.claim("row_addr", ~there | (r["row_addr"] == (row.base + row.offset)[: bits + 1]))
+    b.claim("row_end", ~there | (r["row_end"] == row.offset + row.length))
+    b.claim("row_beats", ~there | ((r["row_beats"] + 1) * bus == up(row.length, bus)))
+    b.claim("row_keeps", ~there | ((r["pitch"] == row.pitch) & (r["size"] == row.size)))
+    b.claim("row_has_bytes", ~there | (row.length != 0))
+    for name, stage in (("row", row), ("rest", rest)):
+        b.claim(f"{name}_aligned", (stage.offset % bus == 0) & (stage.base % page == 0))
+    b.claim("pitch_aligned", row.pitch % bus == 0)
+    more = there & ~first
+    left, addr, in_window, busy = (dut[n] for n in ("left", "addr", "in_window", "valid"))
+    inside = rest.offset + rest.length <= rest.size
+    most = 1 << len(new.offset)
+    b.claim("row_follows", ~more | (row.offset == rest.offset + row.pitch))
+    b.claim("first_row", ~(there & first) | (row.offset < most))
+    b.claim("only_after_legal_rows", ~more | busy | inside)
+    b.claim("not_far_beyond", ~busy | (rest.offset < most + (1 << len(new.pitch))))
+    b.claim("knows_the_window", ~busy | (in_window == inside))
+    at = rest.base + rest.offset
+    b.claim("rest_begins", ~(busy & in_window) | (addr >= at))
+    ends = addr + (left + 1) * bus == at + up(rest.length, bus)
+    b.claim("rest_ends", ~(busy & in_window) | ends)
+
+
+def unit(b: Bench, component: Any, config: Config, damage: Damage = None) -> None:
+    """LOAD or STORE hands its splitter what the instruction says, and takes what comes out."""
+    dut = b.add(component(config), damage)
+    word = dut.unit.instr.payload.word
+    given, out = dut["transfer__payload"], dut["splitter.burst__payload"]
+    transfer = data.View(burst.Transfer(config), given)
+    bursts = data.View(burst.Burst(config), out)
+    starts = dut["transfer__valid"]
+    b.claim("only_when_allowed", ~starts | (dut.unit.instr.valid & dut.unit.go))
+    b.claim("base", ~starts | (transfer.base == dut.segments.base[word.segment]))
+    b.claim("size", ~starts | (transfer.size == dut.segments.size[word.segment]))
+    for field in ("offset", "length", "rows"):
+        b.claim(field, ~starts | (getattr(transfer, field) == getattr(word, field)))
+    b.claim("pitch", ~starts | (transfer.pitch == word.dram_pitch))
+    request = dut.request if component is LoadUnit else dut.write.burst
+    same = (request.payload.addr == bursts.addr) & (request.payload.len == bursts.len)
+    b.claim("asks_for_its_bursts", ~request.valid | (dut["splitter.burst__valid"] & same))
+
+
+def fetching(b: Bench, config: Config, damage: Damage = None) -> None:
+    """Any program that begins at a multiple of 4096."""
+    dut = b.add(FetchUnit(config), damage)
+    base, count = Signal(config.addr_bits), Signal(24)
+    with b.m.If(dut.start):
+        b.m.d.sync += [base.eq(dut.base), count.eq(dut.count)]
+    b.assume(dut.base % burst.PAGE_BYTES == 0)
+    # The control block lets a program end where the address space does.
+    b.assume(dut.base + dut.count * INSTRUCTION_BYTES <= 1 << config.addr_bits)
+    request = dut.request
+    window = SimpleNamespace(base=base, size=count * INSTRUCTION_BYTES)
+    beats = max(4 * INSTRUCTION_BYTES // config.bus_bytes, 1)
+    for label, condition in within(
+        request.valid, request.payload, beats, window, config, burst.PAGE_BYTES
+    ):
+        b.claim(label, condition)
+    # Why.
+    left, asked = dut["remaining"], dut["asked"]
+    b.claim("asks", (asked == 0) | (asked == Mux(left < 4, left, 4)))
+    b.claim("aligned", base % burst.PAGE_BYTES == 0)
+    pc = request.payload.pc
+    b.claim("place", (left == 0) | (request.payload.addr == (base + pc * 32)[: config.addr_bits]))
+    end = base + count * INSTRUCTION_BYTES
+    b.claim("ends_in_the_address_space", end <= 1 << config.addr_bits)
+    b.claim("rest", (left == 0) | (pc + left == count))
+    b.claim("whole_bursts", pc % 4 == 0)
+
+
+_IN_WINDOW = (
+    "Whatever transfers and windows: every burst lies in its window [base, base + size rounded up "
+    "to a beat), in the address space and in one 4 KiB page, begins at a whole beat, and is no "
+    "longer than allowed; nothing wraps around."
+)
+
+PROOFS = (
+    Proof(
+        name="windows.splitter",
+        says=f"{_IN_WINDOW} (Fields of 4 to 10 bits, addresses of 10, pages of 32 bytes.)",
+        bench=partial(transfers, config=NARROW, beats=4, narrow=True),
+        breaks={
+            "not_above_its_window": stuck("in_window", 1),
+            "in_its_page": stuck("room", 3),
+            "not_below_its_window": stuck("legal", "in_window"),
+        },
+    ),
+    *(
+        Proof(
+            name=f"windows.splitter_{config.addr_bits}",
+            says=f"{_IN_WINDOW} (Full widths, {config.addr_bits}-bit addresses, "
+            f"{config.bus_bits}-bit bus.)",
+            bench=partial(transfers, config=config, beats=config.burst_beats, narrow=False),
+            slow=True,
+            solver="yices",
+        )
+        for config in (TINY, WIDE)
+    ),
+    *(
+        Proof(
+            name=f"windows.{name}",
+            says=f"{name.upper()} starts only when allowed, hands the splitter its instruction's "
+            "fields and its segment's window, and asks for the splitter's bursts, no others.",
+            bench=partial(unit, component=component, config=TINY),
+        )
+        for name, component in (("load", LoadUnit), ("store", StoreUnit))
+    ),
+    *(
+        Proof(
+            name=f"windows.fetch_{config.addr_bits}",
+            says=f"FETCH's bursts lie in the program ({config.addr_bits}-bit addresses, "
+            f"{config.bus_bits}-bit bus), in the address space and in one 4 KiB page.",
+            bench=partial(fetching, config=config),
+            breaks={"not_above_its_window": stuck("asked", 4)},
+        )
+        for config in (TINY, WIDE)
+    ),
+)
