@@ -48,12 +48,15 @@ class Guard(wiring.Component):
         m = Module()
         shift = (self._config.bus_bytes - 1).bit_length()
         page = (PAGE_BYTES - 1).bit_length()
-        pages = Signal(self._config.addr_bits - page)
-        last = Signal(page - shift + 1)
+        pages = Signal(self._config.addr_bits - page + 1)  # the highest bit: below the window
+        last = Signal(max(page - shift, len(self.len)) + 1)
+        in_page = last[: page - shift]
         m.d.comb += [
             pages.eq(self.addr[page:] - self.base[page:]),
             last.eq(self.addr[shift:page] + self.len),
-            self.ok.eq(~last[-1] & (Cat(Const(0, shift), last[:-1], pages) < self.size)),
+            self.ok.eq(
+                ~pages[-1] & (last == in_page) & (Cat(Const(0, shift), in_page, pages) < self.size)
+            ),
         ]
         return m
 

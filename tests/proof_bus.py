@@ -7,7 +7,8 @@ from typing import Any
 from unittest.mock import patch
 
 from amaranth.hdl import Array, Cat, Mux, Signal, Value
-from weft.hdl import read_engine, store_unit, write_engine
+from amaranth.lib import data
+from weft.hdl import guard, read_engine, store_unit, write_engine
 from weft.hdl.axi import BURST_INCR, beat_size
 from weft.hdl.config import PRESETS
 from weft.hdl.read_engine import ReadEngine
@@ -16,13 +17,15 @@ from weft.hdl.write_engine import WriteEngine
 
 from .formal import Bench, Damage, Opened, Proof, stuck
 from .proof_queues import Model, wrapped
+from .proof_windows import up
 
 TINY = PRESETS["tiny"]
 #: Bursts and beats that the engines of these proofs hold; the machine's hold 32.
 FEW = 2
 #: Longest burst of these proofs, in beats.
 LONGEST = 2
-CONFIG = SimpleNamespace(bus_bits=64, bus_bytes=8, addr_bits=32, read_beats=6, burst_beats=LONGEST)
+READ_CONFIG = SimpleNamespace(bus_bits=64, bus_bytes=8, addr_bits=12, read_beats=6)
+WRITE_CONFIG = SimpleNamespace(bus_bits=16, bus_bytes=2, addr_bits=8)
 
 
 class Buffer:
@@ -52,32 +55,56 @@ def killed(b: Bench, dut: Opened) -> Value:
     return dut.kill | after
 
 
-def same(b: Bench, label: str, buffer: Buffer, model: Model, of: Any = lambda entry: entry) -> None:
-    """Claim that a buffer holds what its model does."""
-    b.claim(f"{label}_count", buffer.level == model.count)
-    for k, (mine, entry) in enumerate(zip(buffer.entries, model.entries, strict=False)):
-        b.claim(f"{label}_{k}", (k >= model.count) | (mine == of(entry)))
+def inside(request: Any, base: Value, size: Value, config: Any, page: int) -> Value:
+    """Whether a burst lies in a window of whole beats, in the address space and in one page."""
+    begin = request.addr // config.bus_bytes * config.bus_bytes
+    end = begin + (request.len + 1) * config.bus_bytes
+    return (
+        (begin >= base)
+        & (end <= up(base + size, config.bus_bytes))
+        & (end <= 1 << config.addr_bits)
+        & (begin // page == (end - 1) // page)
+    )
 
 
 def read(b: Bench, damage: Damage = None) -> None:
     """The read engine between its requesters and a bus that answers in order."""
-    with patch.object(read_engine, "READ_BURSTS", FEW):
-        dut = b.add(ReadEngine(CONFIG), damage)
+    config, page = READ_CONFIG, 256
+    with patch.object(read_engine, "READ_BURSTS", FEW), patch.object(guard, "PAGE_BYTES", page):
+        dut = b.add(ReadEngine(config), damage)
     axi, fetch, load = dut.axi, dut.fetch, dut.load
     b.assume(b.held(fetch.valid, fetch.ready, fetch.payload))
     b.assume(b.held(load.valid, load.ready, load.payload))
     b.assume(load.payload.len < LONGEST)
     b.assume((fetch.payload.len < 16) & (fetch.payload.pc[:2] == 0))
+    b.assume(dut.base % page == 0)
+    for k in range(4):
+        b.assume(dut.segments.base[k] % page == 0)
+    # The control block stops the machine for good when a request is refused.
+    lost = Signal()
+    b.m.d.sync += lost.eq(lost | dut.refused)
+    b.assume(dut.kill | ~(dut.refused | lost))
 
     # The address channel.
     asked_fetch, asked_load = fetch.valid & fetch.ready, load.valid & load.ready
-    asked = asked_fetch | asked_load
-    request = Mux(asked_load, load.payload.as_value(), fetch.payload.as_value())
+    request = Signal(fetch.payload.shape())
+    base, size = Signal(config.addr_bits), Signal(32)
+    segment = load.payload.segment
+    b.m.d.comb += [
+        request.eq(Mux(asked_load, load.payload.as_value(), fetch.payload.as_value())),
+        base.eq(Mux(asked_load, dut.segments.base[segment], dut.base)),
+        size.eq(Mux(asked_load, dut.segments.size[segment], dut.size)),
+    ]
+    fits = inside(request, base, size, config, page)
+    asked = (asked_fetch | asked_load) & fits
+    sent_on = b.past(asked)
     address = Cat(axi.araddr, axi.arlen)
+    same = address == b.past(Cat(request.addr[3:] << 3, request.len))
     b.claim("one_at_a_time", ~(asked_fetch & asked_load))
+    b.claim("asks_only_inside", ~axi.arvalid | sent_on | b.past(axi.arvalid & ~axi.arready))
+    b.claim("asks_all_inside", ~sent_on | (axi.arvalid & same))
     b.claim("address_holds", b.held(axi.arvalid, axi.arready, address))
-    b.claim("asks_all", ~b.past(asked) | (axi.arvalid & (address == b.past(request)[:40])))
-    b.claim("asks_no_more", ~axi.arvalid | b.past(asked) | b.past(axi.arvalid & ~axi.arready))
+    b.claim("tells_of_others", dut.refused == b.past((asked_fetch | asked_load) & ~fits))
     b.claim("full_beats", (axi.arsize == beat_size(TINY)) & (axi.arburst == BURST_INCR))
     b.claim("plain", Cat(axi.arid, axi.arlock, axi.arprot, axi.arqos) == 0)
 
@@ -87,8 +114,10 @@ def read(b: Bench, damage: Damage = None) -> None:
     arrived = Signal(9)  # beats of the oldest burst
     with b.m.If(arrives):
         b.m.d.sync += arrived.eq(Mux(last, 0, arrived + 1))
+    item = data.StructLayout({"request": request.shape(), "is_load": 1})
     bursts = Model(b, FEW, asked, closes, Cat(request, asked_load))
-    length = [entry[32:40] for entry in bursts.entries]
+    items = [data.View(item, entry) for entry in bursts.entries]
+    length = [entry.request.len for entry in items]
     # The bus answers what it was asked, in order.
     came = Mux(closes, 0, arrived + arrives)
     coming = Mux(closes, length[1], length[0])
@@ -98,46 +127,51 @@ def read(b: Bench, damage: Damage = None) -> None:
 
     # What becomes of the beats.
     quiet = killed(b, dut)
-    entry = bursts.entries[0]
-    is_load, pc = entry[-1], entry[40:64]
-    mine, yours = (
-        Mux(is_load, dut.load_data.valid, dut.fetch_data.valid),
-        Mux(is_load, dut.fetch_data.valid, dut.load_data.valid),
-    )
+    fetched, loaded = dut.fetch_data, dut.load_data
+    is_load, pc = items[0].is_load, items[0].request.pc
+    mine = Mux(is_load, loaded.valid, fetched.valid)
+    yours = Mux(is_load, fetched.valid, loaded.valid)
     came_before, data_before = b.past(axi.rvalid), b.past(axi.rdata)
     b.claim("returns_to_who_asked", quiet | (mine == came_before))
-    b.claim("and_nobody_else", ~yours)
-    b.claim(
-        "data", ~mine | ((dut.fetch_data.data == data_before) & (dut.load_data.data == data_before))
-    )
-    b.claim("kill_silences", ~quiet | ~(mine | dut.error.valid | fetch.ready | load.ready))
+    b.claim("and_nobody_else", quiet | ~yours)
+    b.claim("data", (fetched.data == data_before) & (loaded.data == data_before))
+    b.claim("kill_silences", ~quiet | ~(mine | yours | dut.error.valid | fetch.ready | load.ready))
     bad = came_before & b.past(axi.rresp)[1]
     b.claim("reports_bus_errors", quiet | (dut.error.valid == bad))
     place = Mux(is_load, 0, arrived // 4)
     b.claim("blames_who_asked", ~dut.error.valid | (dut.error.pc == pc + place))
-    b.claim("idle_when_nothing_is_open", dut.idle == (bursts.count == 0))
-    b.claim("few_bursts", dut["open_bursts"] == bursts.count)
+    b.claim("idle_when_nothing_is_open", dut.idle == ((bursts.count == 0) & ~dut.refused))
+    b.claim("few_bursts", dut["open_bursts"] == bursts.count + dut.refused)
     owed = sum(Mux(k < bursts.count, n + 1, 0) for k, n in enumerate(length)) - arrived
-    b.claim("credit", dut["credit"] == CONFIG.read_beats - owed)
-    b.claim(
-        "load_keeps_to_credit", ~asked_load | (owed + load.payload.len + 1 <= CONFIG.read_beats)
-    )
+    fresh = ~(lost | dut.refused)
+    b.claim("credit", ~fresh | (dut["credit"] == config.read_beats - owed))
+    most = config.read_beats
+    b.claim("load_keeps_to_credit", ~asked_load | (owed + load.payload.len + 1 <= most))
 
     # Why.
     order = Buffer(b, dut, "order", FEW + 1)
-    same(b, "order", order, bursts, lambda e: Cat(e[-1], e[40:64]))
+    b.claim("order_count", ~fresh | (order.level == bursts.count))
+    for k, entry in enumerate(items):
+        kept = order.entries[k] == Cat(entry.is_load, entry.request.pc)
+        b.claim(f"order_{k}", ~fresh | (k >= bursts.count) | kept)
+        load_fits = entry.request.len < LONGEST
+        fetch_fits = (entry.request.len < 16) & (entry.request.pc[:2] == 0)
+        b.claim(f"fits_{k}", (k >= bursts.count) | Mux(entry.is_load, load_fits, fetch_fits))
     b.claim("beats_in_order", ~arrives | ((bursts.count != 0) & (last == (arrived == length[0]))))
     b.claim("within_the_burst", Mux(bursts.count == 0, arrived == 0, arrived <= length[0]))
-    b.claim("in_time", ~arrives | order.offered)
+    b.claim("in_time", ~fresh | ~arrives | order.offered)
     b.claim("not_before_asked", ~arrives | (bursts.count > axi.arvalid))
     b.claim("newest_waits", ~axi.arvalid | (bursts.count != 0))
-    b.claim("offered_soon", order.offered | (order.behind == 0) | b.past(asked))
     b.claim("as_it_came", (arrives == came_before) & (dut["beat_data"] == data_before))
     b.claim("error_as_it_came", dut["beat_error"] == b.past(axi.rresp)[1])
     b.claim("index", dut["index"] == arrived)
-    for k, e in enumerate(bursts.entries):
-        kept = Mux(e[-1], e[32:40] < LONGEST, (e[32:40] < 16) & (e[40:42] == 0))
-        b.claim(f"as_asked_{k}", (k >= bursts.count) | kept)
+    b.claim("address_copies", copies(dut))
+
+
+def copies(dut: Opened) -> Value:
+    """Whether the address register's two copies and their parity agree."""
+    word, inverted = dut["address.word"], dut["address.inverted"]
+    return (inverted == ~word) & (dut["address.parity"] == word.xor())
 
 
 def written(length: list[Value], count: Value, sent: Value) -> list[Value]:
@@ -191,32 +225,48 @@ class WriteRule:
 
 def write(b: Bench, damage: Damage = None) -> None:
     """The write engine between STORE and a bus that answers every burst once, when it is sent."""
-    config = SimpleNamespace(bus_bits=16, bus_bytes=2, addr_bits=16)
-    with patch.multiple(write_engine, WRITE_BUFFER_BEATS=FEW, WRITE_BURSTS=FEW):
+    config, page = WRITE_CONFIG, 32
+    few = patch.multiple(write_engine, WRITE_BUFFER_BEATS=FEW, WRITE_BURSTS=FEW)
+    with few, patch.object(guard, "PAGE_BYTES", page):
         dut = b.add(WriteEngine(config), damage)
     axi, port = dut.axi, dut.port
+    for k in range(4):
+        b.assume(dut.segments.base[k] % page == 0)
+    # The control block stops the machine for good when a burst is refused.
+    lost = Signal()
+    b.m.d.sync += lost.eq(lost | dut.refused)
+    b.assume(dut.kill | ~(dut.refused | lost))
     quiet = killed(b, dut)
     rule = WriteRule(b, port, FEW, clear=quiet)
     b.assume(quiet | rule.kept)
     b.claim("always_room", quiet | ~port.burst.valid | port.burst.ready)
 
-    # The address channel: what was given, in order.
-    issue = dut["issue"]
+    # The address channel: what was given, in order, if it lies in its window.
+    due = dut["issue"]
+    request = port.burst.payload
+    item = data.StructLayout({"addr": config.addr_bits - 1, "len": 8, "segment": 2})
+    new = Cat(request.addr[1:], request.len, request.segment)
+    given = Model(b, FEW + 1, port.burst.valid & ~quiet, due, new, quiet, "given_bursts")
+    items = [data.View(item, entry) for entry in given.entries]
+    first = SimpleNamespace(addr=items[0].addr << 1, len=items[0].len)
+    segment = items[0].segment
+    window = dut.segments.base[segment], dut.segments.size[segment]
+    issue = due & inside(first, *window, config, page)
+    sent_on = b.past(issue)
     address = Cat(axi.awaddr, axi.awlen)
-    burst = Cat(port.burst.payload.addr, port.burst.payload.len)
-    given = Model(b, FEW + 1, port.burst.valid & ~quiet, issue, burst, quiet, "given_bursts")
+    same = address == b.past(Cat(first.addr[: config.addr_bits], first.len))
+    b.claim("asks_only_inside", ~axi.awvalid | sent_on | b.past(axi.awvalid & ~axi.awready))
+    b.claim("asks_all_inside", ~sent_on | (axi.awvalid & same))
     b.claim("address_holds", b.held(axi.awvalid, axi.awready, address))
-    b.claim("asks_all", ~b.past(issue) | (axi.awvalid & (address == b.past(given.entries[0]))))
-    b.claim("asks_no_more", ~axi.awvalid | b.past(issue) | b.past(axi.awvalid & ~axi.awready))
-    b.claim("kill_stops_addresses", ~(quiet & issue))
+    b.claim("tells_of_others", dut.refused == b.past(due & ~issue))
+    b.claim("kill_stops_addresses", ~(quiet & due))
     b.claim("full_beats", (axi.awsize == beat_size(config)) & (axi.awburst == BURST_INCR))
     b.claim("plain", Cat(axi.awid, axi.awlock, axi.awprot, axi.awqos) == 0)
 
     # The data channel: every burst whose AWVALID rose is sent whole, without a pause.
     sent = axi.wvalid & axi.wready
     closes = sent & axi.wlast
-    length = given.entries[0][len(axi.awaddr) :]
-    bursts = Model(b, FEW, issue, closes, length, name="issued")
+    bursts = Model(b, FEW, issue, closes, first.len, name="issued")
     gone = Signal(8)  # beats of the first of them
     with b.m.If(sent):
         b.m.d.sync += gone.eq(Mux(axi.wlast, 0, gone + 1))
@@ -259,18 +309,18 @@ def write(b: Bench, damage: Damage = None) -> None:
     b.claim("sent_is_given", quiet | (rule.flying == level + dut.beats))
     for k in range(FEW + 1):
         there, entry = k < burst_buffer.level, burst_buffer.entries[k]
-        b.claim(f"burst_{k}", draining | ~there | (entry == given.entries[k]))
+        b.claim(f"burst_{k}", quiet | ~there | (entry == given.entries[k]))
         there, entry = k < level, beat_buffer.entries[k]
-        b.claim(f"beat_{k}", draining | ~there | (entry[: len(kept)] == beats.entries[k]))
-    b.claim("offered_in_time", burst_buffer.offered | (dut["whole"] == 0))
+        b.claim(f"beat_{k}", quiet | ~there | (entry[: len(kept)] == beats.entries[k]))
+    b.claim("offered_in_time", quiet | burst_buffer.offered | (dut["whole"] == 0))
     b.claim("whole_or_pending", quiet | (dut["whole"] + rule.bursts.count == given.count))
-    b.claim("burst_count", draining | (burst_buffer.level == given.count))
-    b.claim("beat_count", draining | (level == beats.count))
+    b.claim("burst_count", quiet | (burst_buffer.level == given.count))
+    b.claim("beat_count", quiet | (level == beats.count))
 
     b.claim("within_the_burst", Mux(bursts.count == 0, gone == 0, gone <= bursts.entries[0]))
     for k in range(FEW):
         b.claim(f"length_{k}", (k >= bursts.count) | (bursts.entries[k] < FEW))
-    lengths = Array(entry[len(axi.awaddr) :] for entry in given.entries)
+    lengths = Array(entry.len for entry in items)
     pending = rule.bursts.count
     b.claim("pending_is_given", quiet | (pending <= given.count))
     for k in range(FEW + 1):
@@ -281,18 +331,19 @@ def write(b: Bench, damage: Damage = None) -> None:
     sure = ends[-1] + 1
     b.claim("all_there", sure <= level)
     later, at = [], ends[-1]
-    for k, entry in enumerate(given.entries):
-        at = at + Mux(k < given.count, entry[len(axi.awaddr) :] + 1, 0)
+    for k, entry in enumerate(items):
+        at = at + Mux(k < given.count, entry.len + 1, 0)
         later.append(at)
     b.claim("tiled", quiet | (level + rule.owed == later[-1] + 1))
     whole = sum((k < given.count) & (end < level) for k, end in enumerate(later))
     b.claim("whole", quiet | (dut["whole"] == whole))
+    b.claim("address_copies", copies(dut))
     b.claim("none_whole", ~draining | (dut["whole"] == 0))
     for k, entry in enumerate(beat_buffer.entries):
         mine = Cat(end == k for end in ends).any()
         b.claim(f"end_{k}", (k >= sure) | (entry[-1] == mine))
         mine = Cat((i < given.count) & (end == k) for i, end in enumerate(later)).any()
-        b.claim(f"later_end_{k}", draining | (k < sure) | (k >= level) | (entry[-1] == mine))
+        b.claim(f"later_end_{k}", quiet | (k < sure) | (k >= level) | (entry[-1] == mine))
 
 
 def store(b: Bench, damage: Damage = None) -> None:

@@ -8,11 +8,12 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from amaranth.hdl import Mux, Signal, Value
+from amaranth.hdl import Cat, Mux, Signal, Value
 from amaranth.lib import data
 from weft.hdl import burst
 from weft.hdl.config import PRESETS, Config
 from weft.hdl.fetch_unit import FetchUnit
+from weft.hdl.guard import AddressRegister, Guard
 from weft.hdl.isa import INSTRUCTION_BYTES
 from weft.hdl.load_unit import LoadUnit
 from weft.hdl.store_unit import StoreUnit
@@ -98,12 +99,12 @@ def transfers(b: Bench, config: Any, beats: int, narrow: bool, damage: Damage = 
             out.take(b, rest)
     with b.m.Elif(emit):
         spare.take(b, rest)
-    for label, condition in within(valid, dut.burst.payload, beats, out, config, page):
+    for label, condition in within(valid, dut.burst.payload.request, beats, out, config, page):
         b.claim(label, condition)
 
     # Why.
     kept = data.View(layout, dut["spare"])
-    for label, condition in within(spare_valid, kept, beats, spare, config, page):
+    for label, condition in within(spare_valid, kept.request, beats, spare, config, page):
         b.claim(f"spare_{label}", condition)
     b.claim("spare_behind", ~spare_valid | valid)
     r = {n: dut[n] for n in ("row_valid", "row_addr", "row_end", "row_beats", "pitch", "size")}
@@ -146,8 +147,9 @@ def unit(b: Bench, component: Any, config: Config, damage: Damage = None) -> Non
         b.claim(field, ~starts | (getattr(transfer, field) == getattr(word, field)))
     b.claim("pitch", ~starts | (transfer.pitch == word.dram_pitch))
     request = dut.request if component is LoadUnit else dut.write.burst
-    same = (request.payload.addr == bursts.addr) & (request.payload.len == bursts.len)
+    same = request.payload.as_value() == bursts.request.as_value()
     b.claim("asks_for_its_bursts", ~request.valid | (dut["splitter.burst__valid"] & same))
+    b.claim("segment", ~starts | (transfer.segment == word.segment))
 
 
 def fetching(b: Bench, config: Config, damage: Damage = None) -> None:
@@ -176,6 +178,40 @@ def fetching(b: Bench, config: Config, damage: Damage = None) -> None:
     b.claim("ends_in_the_address_space", end <= 1 << config.addr_bits)
     b.claim("rest", (left == 0) | (pc + left == count))
     b.claim("whole_bursts", pc % 4 == 0)
+
+
+def guards(b: Bench, config: Config, damage: Damage = None) -> None:
+    """The guard before the bus, for any burst and any window."""
+    dut = b.add(Guard(config), damage)
+    b.assume(dut.base % burst.PAGE_BYTES == 0)
+    begin = dut.addr // config.bus_bytes * config.bus_bytes
+    end = begin + (dut.len + 1) * config.bus_bytes
+    in_page = begin // burst.PAGE_BYTES == (end - 1) // burst.PAGE_BYTES
+    in_window = (begin >= dut.base) & (end <= up(dut.base + dut.size, config.bus_bytes))
+    in_space = end <= 1 << config.addr_bits
+    b.claim("passes_just_what_is_inside", dut.ok == (in_page & in_window & in_space))
+
+
+def address_register(b: Bench, damage: Damage = None) -> None:
+    """The address register, in which a bit flips in any cycle."""
+    dut = b.add(AddressRegister(TINY), damage)
+    word, inverted, parity = (dut[name] for name in ("word", "inverted", "parity"))
+    flips = b.free(2 * len(word) + 1, "flips")
+    b.assume((flips & (flips - 1)) == 0)
+    following = dut["following"]
+    dut.override("word", following ^ flips[: len(word)])
+    dut.override("inverted", ~following ^ flips[len(word) : -1])
+    dut.override("parity", following.xor() ^ flips[-1])
+    right = Signal(len(word))
+    new = Cat(dut.ok, dut.len, dut.addr)
+    with b.m.If(dut.load):
+        b.m.d.sync += right.eq(new)
+    with b.m.Elif(dut.ready):
+        b.m.d.sync += right[0].eq(0)
+    shown = Cat(dut.valid, dut.o_len, dut.o_addr[3:])
+    b.claim("shows_what_it_was_given", shown == right)
+    wrong = Cat(word ^ right, inverted ^ ~right, parity ^ right.xor())
+    b.claim("one_wrong_bit_at_most", (wrong & (wrong - 1)) == 0)
 
 
 _IN_WINDOW = (
@@ -224,5 +260,22 @@ PROOFS = (
             breaks={"not_above_its_window": stuck("asked", 4)},
         )
         for config in (TINY, WIDE)
+    ),
+    *(
+        Proof(
+            name=f"windows.guard_{config.addr_bits}",
+            says="The guard before the bus passes just the bursts that lie in their window, the "
+            f"address space and one 4 KiB page ({config.addr_bits}-bit addresses).",
+            bench=partial(guards, config=config),
+            breaks={"passes_just_what_is_inside": stuck("last", 0)},
+        )
+        for config in (TINY, WIDE)
+    ),
+    Proof(
+        name="windows.address_register",
+        says="The register behind an AXI address channel shows what it was given, even if in every "
+        "cycle any one of its bits flips.",
+        bench=address_register,
+        breaks={"shows_what_it_was_given": stuck("held", "word")},
     ),
 )

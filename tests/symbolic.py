@@ -53,6 +53,10 @@ class Symbolic:
     def __and__(self, mask: int) -> Symbolic:
         return self._new((self._value & mask)[: mask.bit_length()], 0, mask, "&", mask)
 
+    def __xor__(self, other: int) -> Symbolic:
+        most = (1 << max(self._most.bit_length(), other.bit_length())) - 1
+        return self._new(self._value ^ other, 0, most, "^", other)
+
     def __rshift__(self, by: int) -> Symbolic:
         return self._new(self._value >> by, self._least >> by, self._most >> by, ">>", by)
 
