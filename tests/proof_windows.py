@@ -53,6 +53,11 @@ def within(valid: Value, burst: Any, beats: int, window: Any, config: Any, page:
 class Row:
     """What a stage of the splitter should hold: a window, and a row of bytes in it."""
 
+    base: Signal
+    size: Signal
+    offset: Signal
+    length: Signal
+    pitch: Signal
     FIELDS = ("base", "size", "offset", "length", "pitch")
 
     def __init__(self, transfer: Any, name: str):
