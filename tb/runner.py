@@ -8,11 +8,13 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from amaranth.back import rtlil, verilog
+from cocotb_tools import config as cocotb_config
 from cocotb_tools.runner import Runner, get_runner
 
 from ..host.device import DeviceError
@@ -153,7 +155,9 @@ def build(
     else:
         source = rtlil.convert(component, name=top, emit_src=False)
     kind = "text" if isinstance(component, str) else "rtlil"
-    name = cache.key(tool.identity, top, kind, source, str(waves is not None), *args)
+    name = cache.key(
+        *(tool.identity, version("cocotb"), top, kind, source, str(waves is not None), *args)
+    )
 
     def make(directory: Path) -> None:
         text = source
@@ -233,6 +237,9 @@ def _process_environment(tool: tools.Tool) -> Iterator[None]:
     saved = dict(os.environ)
     path = list(sys.path)
     os.environ.update(tool.variables())
+    # A cached build may come from an environment that is gone, with its libraries.
+    libraries = [str(cocotb_config.libs_dir), os.environ.get("LD_LIBRARY_PATH")]
+    os.environ["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, libraries))
     # Under pytest the runner would exit on its own and rename the results.
     os.environ.pop("PYTEST_CURRENT_TEST", None)
     os.environ.setdefault("COCOTB_LOG_LEVEL", "WARNING")

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from amaranth.hdl import Module, signed
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
+from cocotb_tools import config
 from weft.host.device import DeviceError
 from weft.tb import cache, tools
 from weft.tb.bench import pack, unpack
@@ -56,6 +58,20 @@ def test_names_the_tests_that_fail(simulator):
     assert "this text is in the log" in str(caught.value)
     assert "0 of 1 items came" in caught.value.log.read_text()
     assert isinstance(caught.value, DeviceError)
+
+
+def test_runs_a_build_of_an_environment_that_is_gone(tmp_path, monkeypatch):
+    """The path of cocotb's libraries that was linked in no longer leads anywhere."""
+    built = build(Register(), tools.find("verilator"))
+    moved = tmp_path / "build"
+    shutil.copytree(built, moved)
+    libraries = str(config.libs_dir).encode()
+    program = moved / "top"
+    content = program.read_bytes()
+    assert libraries in content
+    program.write_bytes(content.replace(libraries, b"/gone".ljust(len(libraries), b"x")))
+    monkeypatch.setattr(cache, "cached", lambda kind, name, make: moved)
+    simulate(Register(), "tests.bench_runner", env={"GREETING": 42})
 
 
 def test_runs_a_single_test():
