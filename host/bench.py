@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..hdl.isa import Unit
 from . import compiler, interpreter, peers, workloads
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from ..hdl.config import Config
     from .device import Device
     from .ir import Graph, Node
-    from .program import Layer
+    from .program import Layer, Program
     from .timing.account import UnitAccount
     from .timing.prediction import Account
 
@@ -35,6 +38,8 @@ JSON_KEYS = (
     *("network", "config", "latency", "bus_bytes", "macs", "bound_cycles", "cycles", "ratio"),
     *("utilization", "mismatches", "seconds", "layers"),
 )
+#: How often the host's part is timed.
+_TRIES = 3
 #: Seconds between two looks at how far a run is.
 _POLL = 0.2
 
@@ -106,6 +111,8 @@ class Result:
         Whether every counter of the device was what the timing model says.
     seconds
         That the backend ran.
+    host_seconds
+        That the host needs for what it computes between runs of the machine.
     """
 
     network: str
@@ -128,6 +135,7 @@ class Result:
     mismatches: int
     as_predicted: bool
     seconds: float
+    host_seconds: float
     peers: tuple[PeerCycles, ...]
     layers: tuple[LayerResult, ...]
 
@@ -270,9 +278,24 @@ def _result(name: str, backend: str, graph: Graph, report: Report) -> Result:
         mismatches=report.mismatches or 0,
         as_predicted=bool(report.as_predicted),
         seconds=round(report.seconds, 3),
+        host_seconds=round(_host_seconds(report.program), 6),
         peers=_peers(name, rows, config),
         layers=tuple(rows),
     )
+
+
+def _host_seconds(program: Program) -> float:
+    """Least seconds, of some tries, in which the host does what it does for one input."""
+    if not program.calls:
+        return 0.0
+    empty = program.segments(np.zeros(program.input.shape, np.int8))
+    tries = []
+    for _ in range(_TRIES):
+        segments, start = empty, time.perf_counter()
+        for call in program.calls:
+            segments = call.apply(segments)
+        tries.append(time.perf_counter() - start)
+    return min(tries)
 
 
 def layer_nodes(layer: Layer, graph: Graph) -> list[Node]:

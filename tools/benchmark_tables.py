@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import compile_cost
 from benchmark_goals import GOALS, Cycles, Record, place
 from weft.hdl.config import PRESETS
 from weft.hdl.config import load as load_config
@@ -75,7 +76,7 @@ def network_table(results: dict[str, Record], cycles: Cycles) -> str:
     """Every network and layer on the default machine."""
     head = (
         *("network", "MACs", "bound", *(f"latency {latency}" for latency in LATENCIES)),
-        *("ratio", "array used", "moved", "least", "seconds"),
+        *("ratio", "array used", "moved", "least", "seconds", "host"),
     )
     rows = []
     for name, r in results.items():
@@ -92,6 +93,7 @@ def network_table(results: dict[str, Record], cycles: Cycles) -> str:
                 short(r["moved_bytes"]),
                 short(r["compulsory_bytes"]),
                 "–" if seconds is None else f"{seconds:.1f}",
+                f"{r['host_seconds']:.3f}" if r["host_seconds"] else "–",
             )
         )
     return table(head, rows)
@@ -144,6 +146,23 @@ def machine_table(cycles: Cycles) -> str:
     return table(head, rows)
 
 
+def compile_table(costs: dict[str, dict[str, Any]]) -> str:
+    """What compiling costs."""
+    head = ("network", "seconds", "processor seconds", "MiB at most", "instructions", "constants")
+    rows = [
+        (
+            f"`{name}`",
+            f"{c['seconds']:.1f}",
+            f"{c['processor_seconds']:.1f}",
+            c["mebibytes"],
+            c["instructions"],
+            short(c["constant_bytes"]),
+        )
+        for name, c in costs.items()
+    ]
+    return table(head, rows)
+
+
 def layer_tables(results: dict[str, Record]) -> str:
     """The layers of each network, folded away."""
     head = (
@@ -181,6 +200,7 @@ def blocks(results: dict[str, Record], cycles: Cycles) -> dict[tuple[Path, str],
         (PAGE, "goals"): goal_table(results, cycles),
         (PAGE, "peers"): peer_table(results),
         (PAGE, "machines"): machine_table(cycles),
+        (PAGE, "compile"): compile_table(compile_cost.load()),
         (PAGE, "layers"): layer_tables(results),
     }
 

@@ -1,8 +1,11 @@
 """Measures the example networks: benchmarks/*.json, and the pages and tables made from them.
 
-usage: python tools/measure.py [NETWORK…] [--at CONFIG LATENCY] [--backend model] [--docs]
+usage: python tools/measure.py [NETWORK…] [--at CONFIG LATENCY] [--backend model]
+       python tools/measure.py NETWORK… --compile
+       python tools/measure.py --docs
 
-Without --at: on the default machine at latency 50, and by the timing model everywhere else.
+Without --at on the default machine at latency 50, and by the timing model everywhere else; without
+networks all of them, and what compiling ResNet-50 costs.
 """
 
 from __future__ import annotations
@@ -11,10 +14,12 @@ import argparse
 import contextlib
 import json
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import compile_cost
 from benchmark_goals import Cycles, Record, place
 from benchmark_tables import LATENCIES, LATENCY, MACHINES, write
 from weft.host.bench import measure, predict_cycles
@@ -95,29 +100,46 @@ def run(name: str, config: str, latency: int, backend: str) -> tuple[Record, dic
     }
 
 
+def measure_all(names: Iterable[str], config: str, latency: int, backend: str) -> None:
+    """Measure in one place, everywhere else too where that is the main one, and take it down."""
+    for name in names:
+        record, entry = run(name, config, latency, backend)
+        results, cycles = load()
+        if (config, latency) == ("default", LATENCY):
+            results[name] = record
+            cycles[name] = predict(name, cycles.get(name, {}))
+            assert cycles[name][place(config, latency)]["cycles"] == entry["cycles"]
+        cycles[name] = {**cycles.get(name, {}), place(config, latency): entry}
+        save(results, cycles)
+
+
+def measure_compiling(names: Iterable[str]) -> None:
+    """Take down what compiling costs."""
+    for name in names:
+        costs = {name: compile_cost.measure(name)}
+        compile_cost.save({**compile_cost.load(), **costs})
+
+
 def main() -> None:
     """Measure what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("networks", nargs="*", metavar="NETWORK", help="by default all")
+    places = ", ".join(f"{config} {latency}" for config, latency in PLACES)
     parser.add_argument(
-        "--at", nargs=2, metavar=("CONFIG", "LATENCY"), help=f"one of {', '.join(MACHINES)}; cycles"
+        "--at", nargs=2, metavar=("CONFIG", "LATENCY"), default=("default", LATENCY), help=places
     )
     parser.add_argument("--backend", default="verilator", help="verilator (default) or model")
+    parser.add_argument("--compile", action="store_true", help="what compiling costs, nothing else")
     parser.add_argument("--docs", action="store_true", help="only write the pages again")
     options = parser.parse_args()
-    config, latency = options.at or ("default", LATENCY)
-    where = config, int(latency)
-    if where not in PLACES:
-        parser.error(f"--at takes one of {', '.join(f'{c} {n}' for c, n in PLACES)}")
-    for name in [] if options.docs else options.networks or NAMES:
-        record, entry = run(name, *where, options.backend)
-        results, cycles = load()
-        if options.at is None:
-            results[name] = record
-            cycles[name] = predict(name, cycles.get(name, {}))
-            assert cycles[name][place(*where)]["cycles"] == entry["cycles"]
-        cycles[name] = {**cycles.get(name, {}), place(*where): entry}
-        save(results, cycles)
+    config, latency = options.at[0], int(options.at[1])
+    if (config, latency) not in PLACES:
+        parser.error(f"--at takes one of {places}")
+    if not options.docs:
+        if not options.compile:
+            measure_all(options.networks or NAMES, config, latency, options.backend)
+        if options.compile or not options.networks:
+            measure_compiling(options.networks or ["resnet50"])
     write(*load())
 
 
