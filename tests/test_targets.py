@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from weft.hdl.config import PRESETS
+from weft.host.bench import predict_cycles
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
@@ -14,12 +16,27 @@ import compile_cost
 import measure
 
 RESULTS, CYCLES = measure.load()
+#: What no compiler can hide are three latencies: of the first instructions, of the first data and
+#: of the last response; more than 3 % of LeNet.
+SHORT = ("lenet",)
 MEASURED = [goal for goal in goals.GOALS if goal.network in RESULTS]
 
 
 @pytest.mark.parametrize("goal", MEASURED, ids=lambda g: f"{g.network}-{g.what}")
 def test_cycles(goal: goals.Goal):
     assert 0 < goal.found(RESULTS, CYCLES) <= goal.most
+
+
+@pytest.mark.parametrize("name", [name for name in CYCLES if name not in SHORT])
+def test_latency_costs_little(name: str):
+    least, most = (CYCLES[name][goals.place("default", n)]["cycles"] for n in (0, 100))
+    assert least <= most <= (1 + goals.LATENCY_COST) * least
+
+
+def test_short_bursts_are_avoided():
+    """Channels that are stored 16 at a time are write bursts of a beat each: 32 a latency."""
+    _, cycles = predict_cycles("conv:112x112x16,k=1,n=96", PRESETS["default"], (0, 100))
+    assert cycles[100] <= (1 + goals.LATENCY_COST) * cycles[0]
 
 
 def test_compiling_resnet50():

@@ -15,6 +15,7 @@ from math import gcd, lcm
 from typing import TYPE_CHECKING
 
 from ...hdl.isa import Segment
+from ...hdl.write_engine import WRITE_BURSTS, write_burst_beats
 from ..errors import CompileError
 from ..ir import Concat
 from .emit import transposed_pitch
@@ -43,6 +44,8 @@ _SHARED = 1.15
 _PER_TILE = 20
 #: Cycles that a store costs beside its beats, about, for the array.
 _PER_STORE = 2
+#: Latency up to which short write bursts, of which WRITE_BURSTS are under way, cost nothing.
+_LATENCY = 100
 
 
 @dataclass(frozen=True)
@@ -532,7 +535,7 @@ class _Planner:
                 if op.residual in homes:
                     loads += size[0] * size[1] * channels // bus
         if op.output in homes:
-            stores = out.height * out.width * out.channels // bus
+            stores = self._stores(homes[op.output], min(depth, out.channels))
         steady = max(array, loads, stores, vector)
         groups = -(-out.channels // depth)
         if op.output == graph.output:  # nothing hides the last transfer
@@ -545,6 +548,17 @@ class _Planner:
         return sum(
             t.source.height * -(-t.source.width * channels // self._config.bus_bytes) for t in cuts
         )
+
+    def _stores(self, home: Home, depth: int) -> int:
+        """Cycles of writing a map, `depth` channels of each pixel together."""
+        config, map_ = self._config, home.tensor
+        pixels = map_.height * map_.width
+        beats = pixels * map_.channels // config.bus_bytes
+        if home.channel_pitch > 1 or depth == home.pixel_pitch:
+            return beats
+        most = write_burst_beats(config) * config.bus_bytes
+        bursts = pixels * -(-map_.channels // depth) * -(-depth // most)
+        return max(beats, bursts * _LATENCY // WRITE_BURSTS)
 
     def _tile_cost(self, op: Op, height: int, width: int) -> tuple[int, int, int, int]:
         """Cycles of array and vector unit for a tile of convolution outputs; the weight rows that
