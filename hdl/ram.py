@@ -1,7 +1,7 @@
 """The memory primitive: one write port, one read port, one clock.
 
 Every memory of the machine is built from :class:`Ram`, so that a technology needs a body for this
-one component only.
+one component only: a platform with a method `get_ram` gives its own.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ class Ram(wiring.Component):
         granularity = width if granularity is None else granularity
         if granularity < 1 or width % granularity:
             raise ValueError(f"granularity must divide width = {width}, not {granularity!r}")
-        self._width = width
-        self._depth = depth
-        self._granularity = granularity
-        self._output_register = bool(output_register)
+        self.width = width
+        self.depth = depth
+        self.granularity = granularity
+        self.output_register = bool(output_register)
         addr_bits = (depth - 1).bit_length()
         super().__init__(
             {
@@ -74,13 +74,19 @@ class Ram(wiring.Component):
     @property
     def latency(self) -> int:
         """Cycles from a read request to its data."""
-        return 2 if self._output_register else 1
+        return 2 if self.output_register else 1
 
     def elaborate(self, platform) -> Module:
+        if hasattr(platform, "get_ram"):
+            return platform.get_ram(self)
+        return self.portable()
+
+    def portable(self) -> Module:
+        """The body that any tool understands."""
         m = Module()
-        m.submodules.cells = cells = Memory(shape=self._width, depth=self._depth, init=[])
-        partial = self._granularity != self._width
-        write = cells.write_port(granularity=self._granularity if partial else None)
+        m.submodules.cells = cells = Memory(shape=self.width, depth=self.depth, init=[])
+        partial = self.granularity != self.width
+        write = cells.write_port(granularity=self.granularity if partial else None)
         read = cells.read_port()
         m.d.comb += [
             write.en.eq(self.w_en),
@@ -89,8 +95,8 @@ class Ram(wiring.Component):
             read.en.eq(self.r_en),
             read.addr.eq(self.r_addr),
         ]
-        if self._output_register:
-            behind = Signal(self._width, reset_less=True)
+        if self.output_register:
+            behind = Signal(self.width, reset_less=True)
             m.d.sync += behind.eq(read.data)
             m.d.comb += self.r_data.eq(behind)
         else:

