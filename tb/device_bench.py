@@ -37,6 +37,8 @@ async def run(dut: Any) -> None:
     bus = AxiLiteMaster(dut, cycles)
     memory = AxiMemory(dut, cycles, bus_bytes=job["bus_bytes"], options=Options(**job["options"]))
     memory.map(*regions)
+    if job["check_outputs"]:
+        cocotb.start_soon(check_outputs(dut, cycles))
 
     result = {"identity": await _read(bus, *IDENTITY), "rested": False, "ended": False}
     control = REGISTERS["CONTROL"].address
@@ -60,6 +62,53 @@ async def run(dut: Any) -> None:
     for i, (_, contents) in enumerate(regions):
         (folder / region_file(i)).write_bytes(contents)
     (folder / RESULT).write_text(json.dumps(result))
+
+
+class UndefinedOutput(AssertionError):
+    """An output is x where it must not be."""
+
+
+#: Channels that the machine drives, and outputs that always count.
+_CHANNELS = {
+    "m_axi_ar": ("id", "addr", "len", "size", "burst", "lock", "cache", "prot", "qos"),
+    "m_axi_aw": ("id", "addr", "len", "size", "burst", "lock", "cache", "prot", "qos"),
+    "m_axi_w": ("strb", "last"),
+    "s_axil_b": ("resp",),
+    "s_axil_r": ("resp", "data"),
+}
+_CONTROLS = (
+    *(f"{channel}valid" for channel in _CHANNELS),
+    *("m_axi_rready", "m_axi_bready", "s_axil_awready", "s_axil_wready", "s_axil_arready"),
+    *("irq", "retire"),
+)
+
+
+async def check_outputs(dut: Any, cycles: Cycles) -> None:
+    """Raise UndefinedOutput in the first cycle in which an output that counts is x.
+
+    Those are valid, ready, interrupt and `retire` in every cycle, and what belongs to a valid while
+    that is set; of write data the bytes with strobes.
+    """
+    pins = {name: getattr(dut, name) for name in _CONTROLS}
+    payload = {
+        channel: [(channel + name, getattr(dut, channel + name)) for name in names]
+        for channel, names in _CHANNELS.items()
+    }
+    while True:
+        await cycles.settle()
+        counting = list(pins.items())
+        for channel, members in payload.items():
+            if str(pins[f"{channel}valid"].value) == "1":
+                counting += members
+        for name, pin in counting:
+            if not pin.value.is_resolvable:
+                raise UndefinedOutput(f"{name} is {pin.value!s} in cycle {cycles.now}")
+        if str(dut.m_axi_wvalid.value) == "1":
+            strobes, data = int(dut.m_axi_wstrb.value), str(dut.m_axi_wdata.value)[::-1]
+            for lane in range(strobes.bit_length()):
+                if strobes >> lane & 1 and set(data[8 * lane : 8 * lane + 8]) - {"0", "1"}:
+                    raise UndefinedOutput(f"m_axi_wdata, byte {lane} in cycle {cycles.now}")
+        await cycles.edge()
 
 
 async def _read(bus: AxiLiteMaster, *names: str) -> dict[str, int]:

@@ -214,13 +214,24 @@ class VerilatorDevice(_Simulated):
 class IcarusDevice(_Simulated):
     """The machine interpreted by Icarus Verilog, started anew for each job.
 
-    Parameters are those of :class:`VerilatorDevice`; the waveform holds the last job.
+    Parameters are those of :class:`VerilatorDevice`, without `random_state`, `lockstep` and
+    `progress`; the waveform holds the last job.
+
+    Parameters
+    ----------
+    undefined
+        Registers and memories are x until the reset or the machine writes them. A control output
+        that is x after the reset, or any other that is x while it counts, is a DeviceError.
     """
 
     _simulator = "icarus"
 
-    def __init__(self, config: Config, **options: Any):
+    def __init__(self, config: Config, *, undefined: bool = False, **options: Any):
         super().__init__(config, **options)
+        self._undefined = undefined
+        if undefined:
+            self._verilog = fast.without_initial_values(self._verilog)
+            self._verilog = fast.without_memory_contents(self._verilog)
         tools.find(self._simulator)
 
     def run(self, job: Job) -> Result:
@@ -254,6 +265,7 @@ class IcarusDevice(_Simulated):
             "options": asdict(self.memory),
             "limit": self.limit,
             "patience": self.patience,
+            "check_outputs": self._undefined,
         }
         (folder / device_bench.JOB).write_text(json.dumps(job))
         try:
@@ -270,6 +282,8 @@ class IcarusDevice(_Simulated):
             if found := re.search(r"ProtocolError: (.*)", str(error)):
                 text = found[1]
                 raise DeviceError(f"the machine broke the AXI protocol: {text}") from error
+            if found := re.search(r"UndefinedOutput: (.*)", str(error)):
+                raise DeviceError(f"an output is undefined: {found[1]}") from error
             raise
         return json.loads((folder / device_bench.RESULT).read_text())
 

@@ -57,6 +57,11 @@ _INITIAL_VALUE = re.compile(
     re.MULTILINE,
 )
 
+#: The initial contents of a memory.
+_CONTENTS = re.compile(
+    r"^  initial begin\n(?:    \S+\[\d+\] = \d+'h[0-9a-f]+;\n)+  end\n", re.MULTILINE
+)
+
 #: What a clocked process assigns; declarations of variables, up to their initial value.
 _ASSIGNED = re.compile(r"^\s+(\\\S+ |\w+)(?:\s*\[[^\]]*\])*\s*<=", re.MULTILINE)
 _DECLARED = re.compile(
@@ -184,6 +189,11 @@ def without_initial_values(verilog: str) -> str:
     return _INITIAL_VALUE.sub(r"\1 ;", verilog)
 
 
+def without_memory_contents(verilog: str) -> str:
+    """The Verilog without the zeros that memories hold after power-up."""
+    return _CONTENTS.sub("", verilog)
+
+
 def public_state(verilog: str) -> str:
     """The Verilog with every register and memory marked as accessible from C++."""
     registers: set[str] = set()
@@ -284,6 +294,10 @@ class FastMachine:
             )
             out.append(Element(index, name.decode(), bits.value, words.value))
         return out
+
+    def bit(self, element: Element, word: int, bit: int) -> int:
+        """A bit of the state as it is now."""
+        return self._lib.weft_bit(self._machine, element.index, word, bit)
 
     def flip(self, at: int, element: Element, word: int, bit: int) -> None:
         """Invert a bit of the state at the beginning of cycle `at` of the next run."""
@@ -413,6 +427,7 @@ def _load(library: Path) -> ctypes.CDLL:
         "weft_escape": (ctypes.c_char_p, machine),
         "weft_state": (u64, machine),
         "weft_element": (ctypes.c_char_p, machine, u64, ctypes.POINTER(u64), ctypes.POINTER(u64)),
+        "weft_bit": (ctypes.c_int, machine, u64, u64, u64),
         "weft_flip": (None, machine, u64, u64, u64, u64),
         "weft_write": (ctypes.c_int, machine, u32, u32, u64, ctypes.c_int),
         "weft_read": (ctypes.c_int64, machine, u32, u64),

@@ -375,6 +375,11 @@ WEFT_API const char* weft_element(Machine* m, uint64_t index, uint64_t* bits, ui
     return element.name.c_str();
 }
 
+WEFT_API int weft_bit(Machine* m, uint64_t index, uint64_t word, uint64_t bit) {
+    const Element& element = m->state[index];
+    return element.data[word * element.stride + bit / 8] >> (bit % 8) & 1;
+}
+
 WEFT_API void weft_flip(Machine* m, uint64_t at, uint64_t index, uint64_t word, uint64_t bit) {
     m->flip(at, m->state[index], word, bit);
 }

@@ -131,10 +131,13 @@ class Subject:
         """What becomes of a flip."""
         return self.execute(flip)[0]
 
-    def execute(self, flip: Flip | None) -> tuple[Outcome, Result | None]:
-        """What becomes of a flip, and what the host read if there was an end."""
+    def execute(self, flip: Flip | None, *, random_state: int = 0) -> tuple[Outcome, Result | None]:
+        """What becomes of a flip, and what the host read if there was an end.
+
+        With `random_state`, all registers are random before the reset.
+        """
         session = prepare(self.config, self.job, watchdog=self._watchdog)
-        machine = fast.FastMachine(self._library, self.options)
+        machine = fast.FastMachine(self._library, self.options, random_state=random_state)
         try:
             machine.map(*session.regions)
             for i, (base, size) in enumerate(windows(session)):
