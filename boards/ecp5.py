@@ -1,7 +1,8 @@
 """Synthesis and place-and-route of a machine, or a part of it, on a Lattice ECP5.
 
 ``python -m weft.boards.ecp5 --config small --seeds 3`` prints area and fmax as JSON. It runs out of
-context: pins stay internal (no I/O buffers), so the result is the part's own.
+context: pins stay internal (no I/O buffers), so the result is the part's own. ``--seeds 0`` stops
+after synthesis and prints the netlist's cells.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 from ..hdl.config import Config, ConfigError, load
@@ -59,6 +61,13 @@ def synthesize(config: Config, directory: Path, part: str = "machine") -> Path:
     return directory / "weft.json"
 
 
+def cells(netlist: Path) -> dict[str, int]:
+    """How many of each kind of cell a netlist has, the most frequent first."""
+    modules = json.loads(netlist.read_text())["modules"]
+    kinds = Counter(cell["type"] for cell in modules["weft"]["cells"].values())
+    return dict(kinds.most_common())
+
+
 def place_and_route(
     netlist: Path, seed: int, *, device: str = "85k", target_mhz: int = 100
 ) -> dict:
@@ -91,7 +100,7 @@ def main() -> None:
     parser.add_argument("--config", default="small", help="preset or TOML file")
     parser.add_argument("--part", default="machine", choices=PARTS, help="what to place")
     parser.add_argument("--device", default="85k", choices=["25k", "45k", "85k"])
-    parser.add_argument("--seeds", type=int, default=1, help="place-and-route runs")
+    parser.add_argument("--seeds", type=int, default=1, help="place-and-route runs; 0: none")
     parser.add_argument("--output", type=Path, help="keep netlist and logs here")
     options = parser.parse_args()
     try:
@@ -100,12 +109,16 @@ def main() -> None:
             directory = options.output or Path(scratch)
             directory.mkdir(parents=True, exist_ok=True)
             netlist = synthesize(config, directory, options.part)
+            found = cells(netlist)
             runs = [
                 place_and_route(netlist, seed + 1, device=options.device)
                 for seed in range(options.seeds)
             ]
     except (BuildError, ConfigError) as error:
         sys.exit(f"weft: {error}")
+    if not runs:
+        print(json.dumps({"config": config.name, "part": options.part, "cells": found}, indent=2))
+        return
     median = statistics.median(run["fmax_mhz"] for run in runs)
     print(
         json.dumps(

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,9 @@ from weft.hdl.axi import AxiLite, AxiRead, AxiWrite
 from weft.hdl.config import PRESETS, Config, load
 from weft.hdl.merge import merge_modules
 from weft.hdl.registers import REGISTER_ADDR_BITS
-from weft.tb.tools import find_icarus, find_verilator
+from weft.tb.tools import find_icarus
+
+from .lint import complaints, lint, rules
 
 CONFIG = PRESETS["tiny"]
 
@@ -29,18 +32,6 @@ def file(text, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("verilog") / "weft.v"
     path.write_text(text)
     return path
-
-
-def lint(*files: Path) -> subprocess.CompletedProcess:
-    tool = find_verilator()
-    command = [tool.executable, "--lint-only", "-Wall", "--top-module", "weft", *files]
-    return subprocess.run(
-        command, env=tool.variables(), capture_output=True, text=True, check=False
-    )
-
-
-def rules(report: str) -> set[str]:
-    return set(re.findall(r"^%Warning-(\w+)", report, re.MULTILINE))
 
 
 def test_pins_have_the_names_that_tools_recognise(text):
@@ -95,13 +86,31 @@ def test_verilator_lint_is_clean(file):
 
 
 @pytest.mark.parametrize("bus_bits", [128, 256, 512])
-def test_lint_is_clean_at_every_bus_width(bus_bits: int, tmp_path):
+def test_lint_is_clean_at_every_bus_width(bus_bits: int):
     config = Config(rows=4, cols=8, bus_bits=bus_bits, vector_lanes=1, act_bytes=16384)
-    path = tmp_path / "weft.v"
-    path.write_text(verilog.export(config))
-    report = lint(verilog.LINT, path)
-    assert report.returncode == 0, report.stderr
-    assert not rules(report.stderr), report.stderr
+    assert complaints(config) == ""
+
+
+@pytest.mark.parametrize(
+    ("preset", "parity"), [("tiny", True), ("small", False), ("default", False)]
+)
+def test_lint_is_clean_on_presets(preset: str, parity: bool):
+    """`make verify` does all of them."""
+    name = "tiny with parity" if parity else preset
+    assert complaints(replace(PRESETS[preset], name=name, parity=parity)) == ""
+
+
+def test_the_handbook_gives_every_waivers_reason():
+    """As the comment before the rules in the file of waivers."""
+    page = (Path(__file__).parent.parent / "docs" / "robustness.md").read_text()
+    table = dict(re.findall(r"^\| (\w+(?:, \w+)*) \| (.*) \|$", page, re.MULTILINE))
+    groups = re.findall(
+        r"((?:^// .*\n)+)((?:^lint_off -rule \w+\n)+)", verilog.LINT.read_text(), re.MULTILINE
+    )
+    for comment, lines in groups:
+        names = ", ".join(re.findall(r"-rule (\w+)", lines))
+        assert table[names] == " ".join(re.findall(r"// (.*)", comment))
+    assert len(groups) == verilog.LINT.read_text().count("\n//")
 
 
 def test_every_waiver_is_needed(file):
