@@ -65,7 +65,7 @@ def cells(netlist: Path) -> dict[str, int]:
     """How many of each kind of cell a netlist has, the most frequent first."""
     modules = json.loads(netlist.read_text())["modules"]
     kinds = Counter(cell["type"] for cell in modules["weft"]["cells"].values())
-    return dict(kinds.most_common())
+    return {kind: count for kind, count in kinds.most_common() if not kind.startswith("$")}
 
 
 def place_and_route(

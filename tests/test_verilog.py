@@ -36,6 +36,7 @@ def file(text, tmp_path_factory) -> Path:
 
 def test_pins_have_the_names_that_tools_recognise(text):
     header = re.search(r"^module weft\((.*?)\);", text, re.MULTILINE | re.DOTALL)
+    assert header
     pins = {pin.strip() for pin in header[1].split(",")}
     expected = {"clk", "rst", "irq", "retire"}
     for signature in (AxiRead(CONFIG), AxiWrite(CONFIG)):
