@@ -111,7 +111,8 @@ def test_the_handbook_gives_every_waivers_reason():
     for comment, lines in groups:
         names = ", ".join(re.findall(r"-rule (\w+)", lines))
         assert table[names] == " ".join(re.findall(r"// (.*)", comment))
-    assert len(groups) == verilog.LINT.read_text().count("\n//")
+    explained = sum(lines.count("lint_off") for _, lines in groups)
+    assert explained == verilog.LINT.read_text().count("lint_off")
 
 
 def test_every_waiver_is_needed(file):

@@ -11,7 +11,17 @@ from importlib import import_module
 from types import ModuleType
 
 #: Modules of this package in the order in which they run.
-CAMPAIGNS = ("proofs", "programs", "broken", "withheld", "networks", "scalesim", "flips", "lint")
+CAMPAIGNS = (
+    "proofs",
+    "programs",
+    "broken",
+    "withheld",
+    "networks",
+    "scalesim",
+    "flips",
+    "lint",
+    "tosa",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

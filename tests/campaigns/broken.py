@@ -28,7 +28,8 @@ from weft.hdl.isa import (
 from weft.hdl.registers import Error
 from weft.host.golden import classify
 
-from ..faults import LIMIT, Bench, golden
+from .. import results
+from ..faults import LIMIT, Bench, Hang, golden
 from ..gemm import encode
 from .withheld import BATCH, CONFIGS, bench, generator
 
@@ -146,7 +147,8 @@ def check(seeds: range) -> tuple[Counter[str], list[tuple[int, str]]]:
     for seed in seeds:
         try:
             errors[run(seed)] += 1
-        except Exception:
+        except Exception as error:
+            errors["hang" if isinstance(error, Hang) else "failure"] += 1
             wrong.append((seed, traceback.format_exc(limit=-2)))
             bench(CONFIGS[seed // BATCH % len(CONFIGS)]).reset(hard=True)
     return errors, wrong
@@ -158,6 +160,7 @@ def main(args: Sequence[str] = ()) -> int:
     parser.add_argument("--first", type=int, default=0, help="seed to begin with (%(default)s)")
     parser.add_argument("--count", type=int, default=10_000, help="runs (%(default)s)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (%(default)s)")
+    parser.add_argument("--write", action="store_true", help=results.HELP)
     options = parser.parse_args(args)
     for config in set(CONFIGS):
         bench(config)  # builds the simulators, one after the other
@@ -175,4 +178,6 @@ def main(args: Sequence[str] = ()) -> int:
     seconds = time.perf_counter() - begin
     listed = ", ".join(f"{count} {error}" for error, count in errors.most_common())
     print(f"{options.count} broken programs, {failed} differences ({listed}), {seconds:.0f} s")
+    if options.write:
+        results.write_runs("broken", options.count, errors)
     return failed

@@ -26,6 +26,7 @@ from weft.hdl.registers import Error
 from weft.tb.memory_model import NEVER, Channel
 from weft.tb.session import FAILED, OPEN
 
+from .. import results
 from ..faults import DRAINED, LIMIT, Bench, Hang, Outcome, oldest
 from ..programs import Generator, RandomProgram
 
@@ -135,6 +136,7 @@ def main(args: Sequence[str] = ()) -> int:
     parser.add_argument("--first", type=int, default=0, help="seed to begin with (%(default)s)")
     parser.add_argument("--count", type=int, default=10_000, help="runs (%(default)s)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (%(default)s)")
+    parser.add_argument("--write", action="store_true", help=results.HELP)
     options = parser.parse_args(args)
     for config in set(CONFIGS):
         bench(config)  # builds the simulators, one after the other
@@ -152,4 +154,6 @@ def main(args: Sequence[str] = ()) -> int:
     seconds = time.perf_counter() - begin
     listed = ", ".join(f"{count} {fate}" for fate, count in fates.most_common())
     print(f"{options.count} withheld responses, {fates['hang']} hangs ({listed}), {seconds:.0f} s")
+    if options.write:
+        results.write_runs("withheld", options.count, fates)
     return failed
