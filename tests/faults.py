@@ -44,6 +44,8 @@ LIMIT = 60_000
 DRAINED = 2000
 #: Cycles that a soft reset may take on top of WATCHDOG.
 RESET_LIMIT = 100
+#: IRQ_STATUS after an error.
+INTERRUPT_ERROR = 2
 #: From the cycle of an error to the last one in which an effective write may begin.
 LAST_WRITE = 1
 
@@ -158,7 +160,8 @@ class Bench:
     # -- afterwards ----------------------------------------------------------------------------
 
     def check_stopped(self, outcome: Outcome, *, answered: bool = True) -> None:
-        """The machine stopped with an error and is quiet, its account is in order.
+        """The machine stopped with an error and is quiet, its account is in order: nothing was
+        completed after the error, the interrupt is up, and the program counters stay.
 
         With `answered` every transfer has been; else some are open, and stay so.
         """
@@ -172,9 +175,13 @@ class Bench:
         assert not pc % INSTRUCTION_BYTES
         if ERRORS[outcome.result.error].in_turn:
             assert pc == min(outcome.pcs.values())
+        assert (outcome.result.retired[:, 0] <= stop).all(), "a unit did not stand still"
+        assert self._session is not None
+        assert self._session.values["IRQ_STATUS"] == INTERRUPT_ERROR
         before = len(self.machine.traffic())
         self.machine.idle(100)
         assert len(self.machine.traffic()) == before, "the bus is not quiet"
+        assert {unit: self.read(f"{unit.name}_PC") for unit in Unit} == outcome.pcs
 
     def check_account(self, outcome: Outcome) -> None:
         """The counters fit each other and what was seen."""

@@ -1,4 +1,4 @@
-"""What campaigns measured, committed: docs/robustness.json, from which the page's tables are made."""
+"""What campaigns measured: docs/robustness.json; tools/robustness.py makes the tables from it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def write(name: str, values: dict[str, Any]) -> None:
     """Replace the results of one campaign; those of the others stay."""
     known = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
     known[name] = values
-    FILE.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    FILE.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n", encoding="utf-8")
 
 
 def write_runs(name: str, runs: int, ends: Counter[str]) -> None:

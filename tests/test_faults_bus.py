@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from weft.hdl.axi import Response
+from weft.hdl.config import PRESETS
 from weft.hdl.isa import Opcode
 from weft.hdl.registers import Error
 from weft.tb.devices import VerilatorDevice
@@ -44,6 +47,25 @@ def test_every_read_beat_fails(bench):
             assert bench.reset() == 0
         if number % 8 == 0:
             bench.check_known()
+    bench.check_known()
+
+
+def test_a_beat_of_two_instructions_fails(benches):
+    """A 512-bit bus brings two at once: the error names the first."""
+    bench = benches(replace(PRESETS["tiny"], name="wide", bus_bits=512, act_bytes=16384))
+    program, job = bench.gemm.program, bench.gemm.job()
+    good = bench.run(job)
+    assert good.error == (Error.NONE, 0)
+    asked = good.on(Channel.AR)[:, 2].tolist()
+    owners = read_owners(bench.config, program, windows(bench.config, job), asked)
+    assert len(owners) == len(good.on(Channel.R))
+    fetched = [(number, pc) for number, (kind, pc) in enumerate(owners) if kind == "FETCH"]
+    assert [pc for _, pc in fetched] == list(range(0, 32 * len(program), 64))
+    for number, pc in fetched:
+        outcome = bench.run(job, read_fault=number)
+        assert outcome.error == (Error.READ_BUS, pc)
+        bench.check_stopped(outcome)
+        assert bench.reset() == 0
     bench.check_known()
 
 

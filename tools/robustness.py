@@ -115,41 +115,12 @@ def interval(count: int, of: int) -> str:
     return f"{100 * rate:.1f} % ({100 * low:.1f}–{100 * high:.1f})"
 
 
-def cost_table(machines: dict[str, dict[str, dict[str, int]]]) -> str:
-    """Cells and memory bits of every machine without and with parity, and the difference."""
-    rows: list[list[int | str]] = []
-    kinds = list(next(iter(machines.values()))["without"])
-    for name, found in machines.items():
-        counts = [[found[which][kind] for kind in kinds] for which in ("without", "with")]
-        rows += [[name, "no", *counts[0]], [name, "yes", *counts[1]]]
-        pairs = zip(*counts, strict=True)
-        rows.append(["", "", *(f"{100 * (b - a) / a:+.1f} %" if a else "" for a, b in pairs)])
-    return table(["Machine", "Parity", *kinds], rows, texts=2)
-
-
-def outcomes(results: dict[str, Any], name: str, what: str) -> str:
-    """A campaign of runs that end in one way or another."""
-    found = results[name]
-    ends = sorted(found["ends"].items(), key=lambda item: -item[1])
-    rows = [*ends, ["hangs", found["hangs"]], ["failures", found["failures"]]]
-    return table([what, f"of {found['runs']:,} runs"], rows)
-
-
 def tosa_table(found: dict[str, Any]) -> str:
     """Differences to the reference model, ours and those of mistakes."""
     rows = [["the interpreter, and the machine's definition", found["differences"]]]
     rows += [[f"a mistake on purpose: {name}", n] for name, n in found["mistakes"].items()]
     head = f"of {found['values']:,} values, {found['ties']:,} of them ties"
     return table([head, "Differences"], rows)
-
-
-def networks_table(found: dict[str, dict[str, Any]]) -> str:
-    """Levels that differ from torch's, by network."""
-    rows = [
-        [name, n["nodes"], n["levels"], n["differ"], f"{n['differ'] / n['levels']:.2e}", n["most"]]
-        for name, n in found.items()
-    ]
-    return table(["Network", "Nodes", "Levels", "Differ", "Rate", "At most by"], rows)
 
 
 def tables(results: dict[str, Any]) -> dict[str, str]:
@@ -159,11 +130,7 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
         "ends": ends_table(results["flips"]),
         "flips": flips_table(flips["without"]),
         "parity": parity_table(flips["without"], flips["with"]),
-        "cost": cost_table(results["cost"]),
-        "broken": outcomes(results, "broken", "Error"),
-        "withheld": outcomes(results, "withheld", "Response"),
         "tosa": tosa_table(results["tosa"]),
-        "networks": networks_table(results["networks"]),
     }
 
 
