@@ -1,9 +1,10 @@
 """Fusion: what the machine does in one pass becomes one operation.
 
-A max pool whose windows do not overlap costs nothing while the accumulators of its convolution
-drain: requantization never decreases, so the maximum of requantized values is the requantized
-maximum of accumulators. Any other pool works on rows of the convolution that stay on chip just
-long enough ("staged"). A table follows whatever wrote its input.
+A max pool can be taken while the accumulators of its convolution drain: requantization never
+decreases, so the maximum of requantized values is the requantized maximum of accumulators. This
+costs nothing where windows do not overlap; where they do, the array computes twice what chunks of
+accumulators share. Any other pool works on rows of the convolution that stay on chip just long
+enough ("staged"). A table follows whatever wrote its input.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from .codegen.tiling import MOST_STRIDE, POINTS, Reach, blocks, chunks, most_chunk
 from .ir import Concat, Conv, Graph, Host, MatMul, Node, Pool, Table, sources
 
 if TYPE_CHECKING:
@@ -88,9 +90,12 @@ class Op:
         return sources(self.nodes[0])
 
     @property
-    def window(self) -> tuple[int, int]:
+    def windows(self) -> tuple[Reach, Reach]:
         """Rows and columns of accumulators that become one output as they drain."""
-        return self.pool.kernel if self.conv and self.pool and not self.staged else (1, 1)
+        if self.conv is None or self.pool is None or self.staged:
+            return POINTS
+        down, across = zip(self.pool.kernel, self.pool.stride, strict=True)
+        return Reach(*down), Reach(*across)
 
 
 def kind(node: Node) -> str:
@@ -136,7 +141,7 @@ def fuse(graph: Graph, config: Config, host: frozenset[str] = frozenset()) -> tu
                 ops[-1] = Op((*last.nodes, node), last.staged)
                 continue
             if isinstance(node, Pool) and last.conv is not None and last.pool is None:
-                if _drains(last.conv, node, config):
+                if _drains(last.conv, node, graph, config):
                     ops[-1] = Op((last.conv, node))
                     continue
                 if _stageable(node, graph, config):
@@ -146,15 +151,35 @@ def fuse(graph: Graph, config: Config, host: frozenset[str] = frozenset()) -> tu
     return tuple(ops)
 
 
-def _drains(conv: Conv, pool: Pool, config: Config) -> bool:
-    """Whether a pool can read accumulators."""
-    return (
-        pool.mode == "max"
-        and pool.kernel == pool.stride
-        and not any(pool.padding)
-        and conv.residual is None
-        and pool.kernel[0] * pool.kernel[1] <= config.acc_half
-    )
+def _drains(conv: Conv, pool: Pool, graph: Graph, config: Config) -> bool:
+    """Whether a pool can read accumulators, and should."""
+    if (
+        pool.mode != "max"
+        or any(pool.padding)
+        or conv.residual is not None
+        or max(pool.stride) > MOST_STRIDE
+        or pool.kernel[0] * pool.kernel[1] > config.acc_half
+    ):
+        return False
+    return pool.kernel == pool.stride or _draining_pays(conv, pool, graph, config)
+
+
+def _draining_pays(conv: Conv, pool: Pool, graph: Graph, config: Config) -> bool:
+    """Whether to compute twice what overlapping windows share is faster than to requantize all of
+    the convolution: where the vector unit has more to do than the array.
+    """
+    full, out = graph.tensors[pool.input], graph.tensors[pool.output]
+    down, across = windows = (
+        Reach(pool.kernel[0], pool.stride[0]), Reach(pool.kernel[1], pool.stride[1])
+    )  # fmt: skip
+    cut = chunks(out.height, out.width, windows, most_chunk(conv), config)
+    taps = conv.weight[0, :, :, 0].size
+    tiles = sum(-(-taps * part.inner_count // config.rows) for part in blocks(conv, config))
+    lanes = -(-full.channels // config.vector_lanes)
+    pooling = lanes * out.height * out.width * down.size * across.size
+    twice = tiles * sum(down.under(c.height) * across.under(c.width) for c in cut)
+    positions = full.height * full.width
+    return max(twice, pooling) < max(tiles * positions, lanes * positions + pooling)
 
 
 def _stageable(pool: Pool, graph: Graph, config: Config) -> bool:

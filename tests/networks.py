@@ -115,8 +115,8 @@ def convs(draw, rows: int, cols: int, bits: int = 32) -> Graph:
     out = pairs[0][1]
     if kind == "pool" and min(out.height, out.width) >= 2:
         pairs.append(maxpool("pool", out, 2, 2))
-    elif kind == "overlap" and min(out.height, out.width) >= 2:
-        pairs.append(maxpool("pool", out, 3, 2, 1))
+    elif kind == "overlap" and min(out.height, out.width) >= 3:
+        pairs.append(maxpool("pool", out, 3, 2, draw(st.integers(0, 1))))
     elif kind == "residual":
         second, end = conv(rng, "second", out, out.channels, bits, zero_point=3)
         residual = Residual(out.name, int(rng.integers(1 << 15, 1 << 17)), 18, out.zero_point)

@@ -9,9 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from weft.hdl.config import PRESETS, Config
+from weft.hdl.isa import Opcode
 from weft.host import compiler, interpreter
+from weft.host.codegen.tiling import Reach
 from weft.host.device import DeviceError
 from weft.host.errors import CompileError
+from weft.host.fuse import fuse
 from weft.host.golden import GoldenDevice
 from weft.host.ir import Concat, Graph, MatMul, Pool, Residual, Table
 from weft.host.program import load
@@ -131,6 +134,40 @@ def test_long_strides_are_cut():
     source = networks.Tensor("x", 1, 8000, 2, 1.0)
     node, out = networks.conv(np.random.default_rng(0), "conv", source, 4, stride=(1, 15))
     check_golden(networks.graph("strides", source, (node, out)), PRESETS["default"])
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.name)
+def test_overlapping_windows_of_accumulators(config: Config):
+    """Where the vector unit has most to do, the array computes twice what chunks share."""
+    source = networks.Tensor("x", 14, 37, 3, 1.0)
+    bits = config.multiplier_bits
+    pair = networks.conv(np.random.default_rng(1), "conv", source, 24, bits, kernel=(1, 1))
+    graph = networks.graph("pooled", source, pair, networks.maxpool("pool", pair[1], 3, 2))
+    (op,) = fuse(graph, config)
+    assert op.windows == (Reach(3, 2), Reach(3, 2))
+    check_golden(graph, config)
+
+
+def test_a_slow_array_computes_nothing_twice():
+    source = networks.Tensor("x", 15, 15, 256, 1.0)
+    pair = networks.conv(np.random.default_rng(1), "conv", source, 16, kernel=(3, 3))
+    graph = networks.graph("pooled", source, pair, networks.maxpool("pool", pair[1], 3, 2))
+    (op,) = fuse(graph, PRESETS["default"])
+    assert op.staged
+
+
+def test_rows_to_be_pooled_leave_the_array_s_bank():
+    """A source in three of four banks: what the vector unit reads and writes shares the last."""
+    source = networks.Tensor("x", 13, 13, 512, 1.0)
+    pair = networks.conv(np.random.default_rng(1), "conv", source, 32, kernel=(1, 1))
+    pool = networks.maxpool("pool", pair[1], 13, 13, 1)
+    graph = networks.graph("pooled", source, pair, pool)
+    program = compiler.compile(graph, PRESETS["default"])
+    bank = PRESETS["default"].act_bank_bytes
+    instructions = program.instructions()
+    sources = [i.local + i.rows * i.length for i in instructions if i.opcode == Opcode.LOAD]
+    results = [i.dst for i in instructions if i.opcode in (Opcode.DRAIN, Opcode.POOL)]
+    assert 2 * bank < max(sources) <= 3 * bank <= min(results)
 
 
 def test_pool_of_many_channels():

@@ -15,6 +15,7 @@ from .plan import VECTOR_OVERHEAD, stage_depth, window_pitch
 from .pool import emit_windows
 from .tiling import (
     MOST_STRIDE,
+    POINTS,
     Block,
     Chunk,
     KBox,
@@ -43,7 +44,7 @@ def emit_conv(emitter: Emitter, op: Op, plan: OpPlan, graph: Graph) -> None:
     """Emit `op`, whose first node is a convolution, tile by tile."""
     assert op.conv is not None
     require("dilation", max(op.conv.dilation), 15, op.conv.name)
-    require("pool window", max(op.window), 15, op.name)
+    require("pool window", max(reach.size for reach in op.windows), 15, op.name)
     cuts = tiles(op, graph, plan.height, plan.width, emitter.config.bus_bytes)
     depth = stage_depth(cuts, emitter.config) if op.staged else 0
     for index, tile in enumerate(cuts):
@@ -117,9 +118,9 @@ class _Tile:
     def _emit_group(self, group: _Group) -> None:
         """Blocks outermost, so that weights are loaded once, unless all of them stay on chip."""
         config, conv, op = self._config, self._conv, self._op
-        wy, wx = op.window
+        down, across = op.windows
         cut = chunks(
-            self._tile.conv.height // wy, self._tile.conv.width // wx, op.window,
+            down.fit(self._tile.conv.height), across.fit(self._tile.conv.width), op.windows,
             most_chunk(conv), config, whole=op.staged,
         )  # fmt: skip
         boxes = self._boxes(group.blocks[0])
@@ -171,24 +172,24 @@ class _Tile:
 
     def _origin(self, piece: Chunk) -> tuple[int, int]:
         """The convolution output at which a chunk starts."""
-        wy, wx = self._op.window
+        down, across = self._op.windows
         return (
-            self._tile.conv.rows[0] + piece.y * wy,
-            self._tile.conv.columns[0] + piece.x * wx,
+            self._tile.conv.rows[0] + piece.y * down.step,
+            self._tile.conv.columns[0] + piece.x * across.step,
         )
 
     def _last_row(self, piece: Chunk) -> int:
         """The input row after the last one that a chunk reads."""
         conv = self._conv
         y, _ = self._origin(piece)
-        last = (y + piece.height * self._op.window[0] - 1) * conv.stride[0] - conv.padding[0]
+        last = (y + self._op.windows[0].under(piece.height) - 1) * conv.stride[0] - conv.padding[0]
         return last + (conv.weight.shape[1] - 1) * conv.dilation[0] + 1
 
     def _last_column(self, piece: Chunk) -> int:
         """The input column after the last one that a chunk reads."""
         conv = self._conv
         _, x = self._origin(piece)
-        last = (x + piece.width * self._op.window[1] - 1) * conv.stride[1] - conv.padding[1]
+        last = (x + self._op.windows[1].under(piece.width) - 1) * conv.stride[1] - conv.padding[1]
         return last + (conv.weight.shape[2] - 1) * conv.dilation[1] + 1
 
     def _matmul(
@@ -200,7 +201,8 @@ class _Tile:
         y, x = self._origin(piece)
         iy0 = y * sy - conv.padding[0] + box.ky[0] * dy
         ix0 = x * sx - conv.padding[1] + box.kx[0] * dx
-        oy, ox = piece.height * self._op.window[0], piece.width * self._op.window[1]
+        down, across = self._op.windows
+        oy, ox = down.under(piece.height), across.under(piece.width)
         ky, kx = box.ky[1] - box.ky[0], box.kx[1] - box.kx[0]
         kc = box.kc[1] - box.kc[0]
         require("inner channels", kc, 65535, conv.name)
@@ -285,17 +287,17 @@ class _Tile:
         `skipped` rows of `width` in the current half.
         """
         emitter, config = self._emitter, self._config
-        wy, wx = self._op.window
+        down, across = self._op.windows
         table, reads = emitter.load_table(None if self._op.staged else self._op.table)
         (y, y1), (x, x1) = area_span = area.rows, area.columns
         fields = {
             "dst": target.address(y, x, block.first), "par": par, "dst_row": target.row_pitch,
             "dst_pixel": target.pixel_pitch,
-            "reduce": Reduce.MAX if (wy, wx) != (1, 1) else Reduce.NONE,
-            "ry": wy, "rx": wx,
-            "src": emitter.half * config.acc_half + skipped * wy * width * wx,
-            "src_row": width * wx, "channels": block.count,
-            "sy": wy, "sx": wx, "oy": area.height, "ox": area.width,
+            "reduce": Reduce.NONE if self._op.windows == POINTS else Reduce.MAX,
+            "ry": down.size, "rx": across.size,
+            "src": emitter.half * config.acc_half + skipped * across.under(width),
+            "src_row": across.under(width), "channels": block.count,
+            "sy": down.step, "sx": across.step, "oy": area.height, "ox": area.width,
             **transposed(target, config), **table,
         }  # fmt: skip
         accesses = [
@@ -312,6 +314,6 @@ class _Tile:
                 "res_row": source.row_pitch, "res_pixel": source.pixel_pitch,
             }  # fmt: skip
             accesses += emitter.act_read(*source.span(*area_span))
-        positions = area.height * area.width * wy * wx
+        positions = area.height * area.width * down.size * across.size
         lanes = -(-block.count // config.vector_lanes)
         emitter.step(Opcode.DRAIN, fields, accesses, lanes * positions + VECTOR_OVERHEAD)

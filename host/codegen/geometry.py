@@ -93,10 +93,5 @@ def _tile(op: Op, graph: Graph, box: Box, done: int) -> Tile:
         top = max(stage.rows[0], min(done, stage.rows[1] - 1))
         conv = Box((top, stage.rows[1]), stage.columns, stage.channels)
     elif op.pool is not None:
-        (wy, wx), depth = op.pool.kernel, graph.tensors[op.conv.output].channels
-        conv = stage = Box(
-            (box.rows[0] * wy, box.rows[1] * wy),
-            (box.columns[0] * wx, box.columns[1] * wx),
-            (0, depth),
-        )
+        conv = stage = source_box(op.pool, box, graph, op.pool.kernel)
     return Tile(box, conv, stage, source_box(op.conv, conv, graph, extent(op.conv)))

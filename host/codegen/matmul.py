@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ...hdl.isa import Memory, Opcode, Reduce
 from ..schedule import Access
 from .emit import target_view, window
-from .tiling import chunks
+from .tiling import POINTS, chunks
 from .views import Box, View, dram_pitch
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def emit_matmul(emitter: Emitter, op: Op, plan: OpPlan, graph: Graph) -> None:
         first, end = head.target.channels
         for c in range(first, end, columns(config)):
             count = min(columns(config), end - c)
-            for piece in chunks(1, head.source.width, (1, 1), (1, 1023), config):
+            for piece in chunks(1, head.source.width, POINTS, (1, 1023), config):
                 x = head.source.columns[0] + piece.x
                 weights = _load(emitter, node, head, c)
                 source.need(head.source.rows[1], x + piece.width)

@@ -40,6 +40,8 @@ _TAIL = 200
 _WORSE = 1.02
 #: How much longer an operation takes whose buffers share banks, about.
 _SHARED = 1.15
+#: How much longer an operation takes that stores from banks in which rows wait to be pooled, about.
+_STORED = 1.02
 #: Cycles that a tile costs beside its work, about.
 _PER_TILE = 20
 #: Cycles that a store costs beside its beats, about, for the array.
@@ -469,28 +471,34 @@ class _Planner:
         pairs = {"source": min(len(cuts), 2), "residual": turns, "target": turns, "stage": 1}
         single = pairs | {"source": 1}
         waits = cut.cost + self._loads(op, cuts) if op.input in result.homes else cut.cost
-        ways = (
-            (pairs, cut.cost, True),
-            (single, waits, True),  # one buffer for all tiles is filled while nothing happens
-            (pairs, int(cut.cost * _SHARED), False),
-            (single, int(waits * _SHARED), False),
-        )
+        apart = [[role] for role in sizes]
+        vector = [["stage", "target"], *([r] for r in sizes if r not in ("stage", "target"))]
+        ways = [
+            (pairs, cut.cost, apart, True),
+            (
+                single,
+                waits,
+                apart,
+                True,
+            ),  # one buffer is filled while nothing happens
+            (pairs, int(cut.cost * _SHARED), apart, False),
+            (single, int(waits * _SHARED), apart, False),
+        ]
+        if "stage" in sizes and "target" in sizes:  # the vector unit's may share banks
+            ways.insert(1, (pairs, int(cut.cost * _STORED), vector, True))
         found = next(
             (
                 (counts, cost, places)
-                for counts, cost, fresh in ways
-                if (places := place(taken, [sizes[r] * counts[r] for r in sizes], config,
-                                    fresh=fresh)) is not None
+                for counts, cost, groups, fresh in ways
+                if (places := _place(taken, {r: sizes[r] * counts[r] for r in sizes}, groups,
+                                     config, fresh=fresh)) is not None
             ),
             None,
         )  # fmt: skip
         if found is None:
             return None
         counts, cost, places = found
-        buffers = {
-            role: Buffers(base, sizes[role], counts[role])
-            for role, base in zip(sizes, places, strict=True)
-        }
+        buffers = {role: Buffers(base, sizes[role], counts[role]) for role, base in places.items()}
         return replace(
             cut,
             cost=cost,
@@ -567,13 +575,14 @@ class _Planner:
         key = op.name, height, width
         if key in self._tile_costs:
             return self._tile_costs[key]
-        config, conv, window = self._config, op.conv, op.window
+        config, conv, (down, across) = self._config, op.conv, op.windows
         assert conv is not None
         cut = chunks(
-            height // window[0], width // window[1], window, most_chunk(conv), config,
+            down.fit(height), across.fit(width), op.windows, most_chunk(conv), config,
             whole=op.staged,
         )  # fmt: skip
-        positions = [c.height * c.width * window[0] * window[1] for c in cut]
+        positions = [down.under(c.height) * across.under(c.width) for c in cut]
+        reads = [c.height * c.width * down.size * across.size for c in cut]
         _, kernel_h, kernel_w, _ = conv.weight.shape
         array = vector = weights = 0
         for part, count in self._blocks(conv).items():
@@ -582,7 +591,7 @@ class _Planner:
             weights += rows * config.rows
             array += sum(rows * max(p, config.rows) for p in positions)
             vector += count * sum(
-                lanes * max(p, config.vector_lanes + 9) + VECTOR_OVERHEAD for p in positions
+                lanes * max(p, config.vector_lanes + 9) + VECTOR_OVERHEAD for p in reads
             )
         self._tile_costs[key] = array, vector, weights, len(cut)
         return self._tile_costs[key]
@@ -653,6 +662,26 @@ def find(taken: list[tuple[int, int]], sizes: list[int], config: Config) -> list
     """
     places = place(taken, sizes, config, fresh=True)
     return place(taken, sizes, config, fresh=False) if places is None else places
+
+
+def _place(
+    taken: list[tuple[int, int]],
+    sizes: dict[str, int],
+    groups: list[list[str]],
+    config: Config,
+    *,
+    fresh: bool,
+) -> dict[str, int] | None:
+    """Free addresses for areas of `sizes` bytes, those of a group one behind the other."""
+    found = place(taken, [sum(sizes[r] for r in group) for group in groups], config, fresh=fresh)
+    if found is None:
+        return None
+    out: dict[str, int] = {}
+    for group, base in zip(groups, found, strict=True):
+        for role in group:
+            out[role] = base
+            base += sizes[role]
+    return out
 
 
 def place(

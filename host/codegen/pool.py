@@ -11,7 +11,7 @@ from ..ir import Requant
 from ..schedule import Access
 from .emit import ADDRESS_MASK, coordinates, target_view, window
 from .geometry import tiles
-from .tiling import MOST_STRIDE, chunks, most_outputs, require
+from .tiling import MOST_STRIDE, POINTS, chunks, most_outputs, require
 from .views import Box
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def emit_pool(emitter: Emitter, op: Op, plan: OpPlan, graph: Graph) -> None:
             most_outputs(pool.kernel[0], pool.stride[0]),
             most_outputs(pool.kernel[1], pool.stride[1]),
         )
-        for piece in chunks(tile.out.height, tile.out.width, (1, 1), most, config):
+        for piece in chunks(tile.out.height, tile.out.width, POINTS, most, config):
             y, x = tile.out.rows[0] + piece.y, tile.out.columns[0] + piece.x
             last = (y + piece.height - 1) * pool.stride[0] - pool.padding[0] + pool.kernel[0]
             across = (x + piece.width - 1) * pool.stride[1] - pool.padding[1] + pool.kernel[1]

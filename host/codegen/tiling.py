@@ -117,28 +117,52 @@ def most_outputs(kernel: int, stride: int) -> int:
     return min(MOST_OUTPUTS, max(1, (MOST_INPUTS - kernel) // stride + 1))
 
 
+@dataclass(frozen=True)
+class Reach:
+    """Windows over an axis: how many elements one covers, and from one to the next."""
+
+    size: int = 1
+    step: int = 1
+
+    def under(self, outputs: int) -> int:
+        """Elements under so many windows."""
+        return (outputs - 1) * self.step + self.size
+
+    def fit(self, elements: int) -> int:
+        """Windows on so many elements."""
+        return max(0, (elements - self.size) // self.step + 1)
+
+
+#: Windows of one element, which are none.
+POINTS = Reach(), Reach()
+
+
 def chunks(
     height: int,
     width: int,
-    window: tuple[int, int],
+    windows: tuple[Reach, Reach],
     most: tuple[int, int],
     config: Config,
     *,
     whole: bool = False,
 ) -> list[Chunk]:
-    """Cut a `height` × `width` output, each needing `window` accumulators, to accumulator halves
+    """Cut a `height` × `width` output, with accumulators under its windows, to accumulator halves
     of `most` rows and columns.
 
     A chunk holds at least four array heights of positions where the map allows, so that streaming
     hides the next weights; an eighth of the map where that is more, so that draining one chunk
-    overlaps streaming the next; and never more than a half. With `whole`, as many rows as fit.
+    overlaps streaming the next; and never more than a half. With `whole`, or where windows overlap
+    and chunks compute the same twice, as many rows as fit.
     """
-    area = window[0] * window[1]
-    columns = min(width, config.acc_half // area, max(1, most[1] // window[1]))
-    per_row = columns * area
-    target = max(4 * config.rows, -(-height * width * area // 8))
-    rows = min(height, config.acc_half // per_row, max(1, most[0] // window[0]))
-    if not whole:
+    down, across = windows
+    columns = min(width, across.fit(config.acc_half // down.size), max(1, across.fit(most[1])))
+    per_row = across.under(columns) * down.step
+    rows = min(
+        height, down.fit(config.acc_half // across.under(columns)), max(1, down.fit(most[0]))
+    )
+    if not whole and down.size <= down.step:
+        area = height * width * down.step * across.step
+        target = max(4 * config.rows, -(-area // 8))
         rows = max(1, min(rows, -(-target // per_row)))
     return [
         Chunk(y, min(rows, height - y), x, min(columns, width - x))
