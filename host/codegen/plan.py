@@ -609,7 +609,7 @@ def roots(graph: Graph, ops: tuple[Op, ...]) -> dict[str, tuple[str, int]]:
 
     A concatenation that no operation computes is a map in which its inputs live.
     """
-    computed = {op.output for op in ops}
+    computed = dict.fromkeys(op.output for op in ops)  # in order: addresses depend on it
     out = {name: (name, 0) for name in (graph.input, *computed)}
     for node in reversed(graph.nodes):
         if isinstance(node, Concat) and node.output not in computed:
