@@ -26,6 +26,7 @@ from ..hdl.isa import (
 from ..hdl.isa import check as check_instruction
 from .errors import WeftError
 from .regions import Access, RegionError, accesses
+from .timing.decode import decode as decode_all
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,15 +96,18 @@ def decode(code: bytes, config: Config) -> list[Instruction]:
     """The instructions of `code`, each legal for `config`, with END last and nowhere else."""
     if not code or len(code) % INSTRUCTION_BYTES:
         raise CheckError(f"the stream is {len(code)} bytes, not whole instructions")
-    stream = []
-    for index in range(len(code) // INSTRUCTION_BYTES):
-        word = code[index * INSTRUCTION_BYTES : (index + 1) * INSTRUCTION_BYTES]
+    try:
+        words = decode_all(code)
+    except IsaError:  # below it is said which one
+        words = [code[at : at + INSTRUCTION_BYTES] for at in range(0, len(code), INSTRUCTION_BYTES)]
+    stream: list[Instruction] = []
+    for index, word in enumerate(words):
         try:
-            stream.append(Instruction.decode(word))
+            stream.append(word if isinstance(word, Instruction) else Instruction.decode(word))
             check_instruction(stream[-1], config)
         except IsaError as error:
             raise CheckError(f"instruction {index} is not legal: {error}", index) from error
-        if stream[-1].opcode == Opcode.END and (index + 1) * INSTRUCTION_BYTES < len(code):
+        if stream[-1].opcode == Opcode.END and index + 1 < len(words):
             raise CheckError(f"instruction {index + 1} is never reached: END precedes it", index)
     if stream[-1].opcode != Opcode.END:
         raise CheckError("the stream has no END")

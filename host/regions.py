@@ -44,20 +44,18 @@ class Region:
     @cached_property
     def low(self) -> int:
         """The first address."""
-        return int(self.rows[0] + self.pixels[0])
+        return int(self.rows[0]) + int(self.pixels[0])
 
     @cached_property
     def high(self) -> int:
         """The address after the last one."""
-        return int(self.rows[-1] + self.pixels[-1]) + self.run
+        return int(self.rows[-1]) + int(self.pixels[-1]) + self.run
 
     @cached_property
     def intervals(self) -> tuple[np.ndarray, np.ndarray]:
         """First addresses and ends of the maximal contiguous stretches, ascending."""
         starts = np.sort((self.rows[:, None] + self.pixels).reshape(-1))
-        ends = starts + self.run
-        cut = np.flatnonzero(starts[1:] > ends[:-1])
-        return starts[np.r_[0, cut + 1]], ends[np.r_[cut, ends.size - 1]]
+        return _stretches(starts, starts + self.run)
 
     @property
     def injective(self) -> bool:
@@ -120,13 +118,18 @@ class WrappedRegion(Region):
         if around > 0:  # runs are equally long, so the last one goes furthest around the end
             starts, ends = np.r_[0, starts], np.r_[around, np.minimum(ends, self.size)]
             ends = np.maximum.accumulate(ends)
-        cut = np.flatnonzero(starts[1:] > ends[:-1])
-        return starts[np.r_[0, cut + 1]], ends[np.r_[cut, ends.size - 1]]
+        return _stretches(starts, ends)
 
     def banks(self, size: int) -> int:
         """The banks of `size` addresses that it touches, as a mask."""
         starts, ends = self.intervals
         return _mask(starts // size, (ends - 1) // size)
+
+
+def _stretches(starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Intervals in ascending order, those that touch or overlap joined."""
+    apart = starts[1:] > ends[:-1]
+    return starts[np.append(True, apart)], ends[np.append(apart, True)]
 
 
 def _mask(firsts: np.ndarray, lasts: np.ndarray) -> int:

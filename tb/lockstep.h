@@ -10,6 +10,7 @@
 #include "verilated_syms.h"
 
 #include <array>
+#include <unordered_map>
 
 namespace weft {
 
@@ -93,6 +94,7 @@ public:
         m_base = base;
         ++m_run;
         log.clear();
+        m_dram.clear();
         for (auto& of_unit : digests) of_unit.clear();
         m_count = m_before = {};
         for (Column& column : m_columns) column.number = 0;
@@ -163,7 +165,8 @@ private:
     Tap m_beat_base, m_beat_data, m_beat_mask;
     std::vector<Beats> m_beats;
     std::vector<Column> m_columns;
-    std::array<std::vector<Cell>, SPACES> m_cells;
+    std::array<std::vector<Cell>, DRAM> m_cells;  // of the memories on chip
+    std::unordered_map<uint64_t, Cell> m_dram;
     std::array<uint32_t, UNITS> m_count{}, m_before{};  // completed by now, and a cycle ago
     uint64_t m_base = 0, m_run = 0;
 
@@ -180,16 +183,21 @@ private:
     }
 
     void write(Unit unit, uint32_t number, Space space, uint64_t address, uint32_t value) {
-        auto& cells = m_cells[space];
         auto& digest = digests[unit];
-        if (address >= cells.size()) cells.resize(2 * address + 1);
         if (number >= digest.size()) digest.resize(number + 1);
-        Cell& cell = cells[address];
+        Cell& cell = find(space, address);
         const uint64_t writer = m_run << 32 | uint64_t(number) << 3 | unit;
         if (cell.writer == writer) digest[number] -= mix(space, address, cell.value);
         digest[number] += mix(space, address, value);
         cell = {writer, value};
         log.push_back({address, unit, number, space, value});
+    }
+
+    Cell& find(Space space, uint64_t address) {
+        if (space == DRAM) return m_dram[address];
+        auto& cells = m_cells[space];
+        if (address >= cells.size()) cells.resize(2 * address + 1);
+        return cells[address];
     }
 
     static uint64_t mix(Space space, uint64_t address, uint32_t value) {

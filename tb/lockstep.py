@@ -52,6 +52,8 @@ class Trace:
 
 def digests(written: Sequence[Written], bases: dict[str, int]) -> np.ndarray:
     """The digest of each instruction, uint64 [len(written)], from the golden machine's account."""
+    if not written:
+        return np.zeros(0, np.uint64)
     sizes = [entry.addresses.size for entry in written]
     spaces = [SPACES.get(entry.space, SPACES["DRAM"]) for entry in written]
     starts = [bases.get(entry.space, 0) for entry in written]

@@ -9,50 +9,47 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from weft.hdl.config import PRESETS, Config, load
-from weft.hdl.registers import Error
 from weft.host import compiler, interpreter
-from weft.host.golden import GoldenDevice
 from weft.host.run import run
 from weft.tb.devices import VerilatorDevice
 
 from . import networks
 from .campaigns import programs as campaign
-from .programs import Bench, Generator
+from .programs import EXTREMES, Generator
+from .side_by_side import STALLS, Bench
 
 ODD = load(Path(__file__).with_name("configs") / "odd.toml")
 CONFIGS = [PRESETS["tiny"], PRESETS["small"], ODD, PRESETS["default"]]
-PROGRAMS = 50
+#: On each configuration 200: without stalls, and half as many with each sort.
+PROGRAMS = 80
 #: Seeds of `make verify` that ever failed, and why.
 FAILED_ONCE: dict[int, str] = {}
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.name)
-@pytest.mark.parametrize("latency", [1, 50])
-def test_exact(config: Config, latency: int):
-    bench = Bench(config, latency=latency)
-    first = 0 if latency == 1 else PROGRAMS // 2
-    differences = [text for k in range(PROGRAMS // 2) for text in bench.differences(first + k)]
+@pytest.mark.parametrize("stalls", STALLS)
+def test_alike(config: Config, stalls: str):
+    """Memory, status and every write of every instruction; cycles and counters without stalls."""
+    bench = Bench(config)
+    first = 1000 * [*STALLS].index(stalls)
+    for k in range(PROGRAMS if stalls == "none" else PROGRAMS // 2):
+        differences = bench.differences(first + k, latency=(1, 7, 50)[k % 3], stalls=stalls)
+        assert not differences, differences[0]
+    bench.close()
+
+
+@pytest.mark.parametrize("name", EXTREMES)
+def test_extremes(name):
+    generator, bench = Generator(CONFIGS[0]), Bench(CONFIGS[0])
+    sizes = (16384, (1 << 24) + 16384, (1 << 24) + 16384, 4096)
+    differences = bench.compare(generator.assemble(0, EXTREMES[name], sizes))
     bench.close()
     assert not differences, differences[0]
 
 
 def test_seeds_that_failed_once():
     for seed, reason in FAILED_ONCE.items():
-        assert not campaign.check(range(seed, seed + 1)), reason
-
-
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.name)
-def test_data_under_random_stalls(config: Config):
-    generator, golden = Generator(config), GoldenDevice(config)
-    for seed in range(4):
-        device = VerilatorDevice(config, latency=7, stalls=seed + 1)
-        for k in range(8):
-            program = generator.program(1000 + 8 * seed + k)
-            expected, got = golden.run(program.job), device.run(program.job)
-            assert got.error == Error.NONE, f"seed {program.seed}"
-            assert got.segments == expected.segments, f"seed {program.seed}"
-        device.close()
-        golden = GoldenDevice(config)
+        assert not campaign.again(seed), reason
 
 
 @pytest.mark.parametrize("config", CONFIGS[:3], ids=lambda c: c.name)

@@ -1,7 +1,8 @@
 """Random programs: golden machine, timing model and RTL must agree in everything.
 
-A seed stands for a configuration, a memory latency and a program. One that fails is printed with
-its program, and with the line to add to ``FAILED_ONCE`` in ``tests/test_random_programs.py``.
+A seed stands for a configuration, a memory latency, stalls and a program. Memories keep their
+contents from seed to seed within a batch. One that fails is printed with its program and the first
+wrong instruction, and with the line to add to ``FAILED_ONCE`` in ``tests/test_random_programs.py``.
 """
 
 from __future__ import annotations
@@ -17,31 +18,49 @@ from pathlib import Path
 from rich.progress import track
 from weft.hdl.config import load
 
-from ..programs import Bench
+from ..side_by_side import Bench
 
 ODD = str(Path(__file__).parent.with_name("configs") / "odd.toml")
 CONFIGS = ("tiny", "small", ODD, "default")
 LATENCIES = (1, 13, 50, 100)
-#: Seeds that follow each other on the same configuration and latency.
+#: Half of the programs run without stalls, where cycles are compared as well.
+STALLS = ("none", "read", "none", "write", "none", "both")
+#: Seeds that follow each other on the same configuration, latency and stalls.
 BATCH = 50
 
 
 @cache
-def bench(config: str, latency: int) -> Bench:
-    """One simulator for each configuration, latency and process."""
-    return Bench(load(config), latency=latency)
+def bench(config: str) -> Bench:
+    """One simulator for each configuration and process."""
+    return Bench(load(config))
 
 
-def machine(seed: int) -> tuple[str, int]:
-    """The configuration and the memory latency that `seed` runs on."""
-    batch = seed // BATCH
-    return CONFIGS[batch % len(CONFIGS)], LATENCIES[batch // len(CONFIGS) % len(LATENCIES)]
+def machine(seed: int) -> tuple[str, int, str]:
+    """The configuration, the memory latency and the stalls that `seed` runs with."""
+    rest, config = divmod(seed // BATCH, len(CONFIGS))
+    rest, latency = divmod(rest, len(LATENCIES))
+    return CONFIGS[config], LATENCIES[latency], STALLS[rest % len(STALLS)]
 
 
 def check(seeds: range) -> list[tuple[int, str]]:
-    """(seed, difference) of each program of `seeds`, which run on one machine, that goes wrong."""
-    bed = bench(*machine(seeds.start))
-    return [(seed, text) for seed in seeds for text in bed.differences(seed)]
+    """(seed, difference) of each program of a batch that goes wrong, from empty memories on."""
+    config, latency, stalls = machine(seeds.start)
+    bed = bench(config)
+    bed.reset()
+    found = []
+    for seed in seeds:
+        try:
+            texts = bed.differences(seed, latency=latency, stalls=stalls)
+        except (RuntimeError, ValueError, LookupError, ArithmeticError) as error:
+            texts = [f"seed {seed}, {config}, latency {latency}: {type(error).__name__}: {error}"]
+            bed.reset()
+        found += [(seed, text) for text in texts]
+    return found
+
+
+def again(seed: int) -> list[tuple[int, str]]:
+    """As :func:`check`, of the seeds of a batch up to this one."""
+    return check(range(seed // BATCH * BATCH, seed + 1))
 
 
 def batches(first: int, count: int) -> Iterator[range]:
@@ -61,7 +80,7 @@ def main(args: Sequence[str] = ()) -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (%(default)s)")
     options = parser.parse_args(args)
     for config in CONFIGS:
-        bench(config, LATENCIES[0])  # builds the simulators, one after the other
+        bench(config)  # builds the simulators, one after the other
     begin = time.perf_counter()
     failed: list[int] = []
     todo = list(batches(options.first, options.count))
