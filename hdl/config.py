@@ -13,6 +13,8 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from .brief import brief, is_name
+
 #: Bytes of a lookup table, one for every INT8 value.
 TABLE_BYTES = 256
 
@@ -93,13 +95,17 @@ class Config:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name == "name":
-                if not isinstance(value, str) or not value:
-                    raise ConfigError(f"name must be a non-empty string, not {value!r}")
+                if not is_name(value):
+                    raise ConfigError(
+                        f"name must be printable, 1 to 200 characters, not {brief(value)}"
+                    )
             elif field.name == "parity":
                 if not isinstance(value, bool):
-                    raise ConfigError(f"parity must be true or false, not {value!r}")
+                    raise ConfigError(f"parity must be true or false, not {brief(value)}")
             elif not isinstance(value, int) or isinstance(value, bool):
-                raise ConfigError(f"{field.name} must be an integer, not {value!r}")
+                raise ConfigError(f"{field.name} must be an integer, not {brief(value)}")
+            elif abs(value) >> 64:
+                raise ConfigError(f"{field.name} has more than 64 bits: {brief(value)}")
         for field in ("rows", "cols"):
             value = getattr(self, field)
             if not (4 <= value <= 64 and value % 4 == 0):
@@ -258,18 +264,23 @@ def load(source: str | Path) -> Config:
     if text in PRESETS:
         return PRESETS[text]
     path = Path(text)
-    if not path.is_file():
-        names = ", ".join(PRESETS)
-        raise ConfigError(f"{text!r} is neither a preset ({names}) nor a TOML file")
     try:
+        if not path.is_file():
+            names = ", ".join(PRESETS)
+            raise ConfigError(f"{brief(text)} is neither a preset ({names}) nor a TOML file")
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"cannot read configuration {text}: {error}") from error
+    except ConfigError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise ConfigError(f"cannot read configuration {brief(text)}: {reason}") from error
+    except RecursionError as error:
+        raise ConfigError(f"cannot read configuration {brief(text)}: it is nested") from error
     known = {field.name for field in dataclasses.fields(Config)}
     unknown = sorted(set(table) - known)
     if unknown:
         raise ConfigError(
-            f"{text}: unknown key {unknown[0]!r}; known keys are {', '.join(sorted(known))}"
+            f"{text}: unknown key {brief(unknown[0])}; known keys are {', '.join(sorted(known))}"
         )
     try:
         return Config(**{"name": path.stem, **table})

@@ -80,13 +80,17 @@ def check_gather(node: Host, inputs: Sequence[Tensor], output: Tensor) -> None:
         (constant,) = node.constants
         if constant.dtype != np.int32 or constant.shape != (elements,):
             raise ValueError(f"gather's index must be int32 [{elements}]")
+        least, most = int(constant.min()), int(constant.max())
     else:
         numbers = [node.attributes.get("offset"), *node.attributes.get("strides", ())]
         if len(numbers) != 4 or not all(isinstance(number, int) for number in numbers):
             raise ValueError("gather has an index, or an offset and three strides")
-    index = _index(node, output)
+        offset, *strides = numbers
+        steps = [stride * (size - 1) for stride, size in zip(strides, output.shape, strict=True)]
+        least = offset + sum(step for step in steps if step < 0)
+        most = offset + sum(step for step in steps if step > 0)
     source = inputs[0]
-    if index.min() < -1 or index.max() >= source.height * source.width * source.channels:
+    if least < -1 or most >= source.height * source.width * source.channels:
         raise ValueError("gather reads outside its input")
 
 

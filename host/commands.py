@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.console import Console
 
+from ..hdl.brief import one_line
 from .device import open_device
 from .errors import WeftError
 from .progress import Bar, status
@@ -199,8 +200,8 @@ def read_npy(path: Path) -> np.ndarray:
     """The array in a .npy file."""
     try:
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, MemoryError) as error:
-        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+    except Exception as error:  # NumPy parses headers as Python, and raises what that raises
+        reason = getattr(error, "strerror", None) or one_line(str(error).partition("\n")[0])
         raise WeftError(f"cannot read {path} as a .npy array: {reason}") from error
     if not isinstance(array, np.ndarray):
         raise WeftError(f"cannot read {path} as a .npy array: it is an archive of several")

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Cycles without a completed instruction after which simulated machines stop, unless told.
 WATCHDOG = 4_000_000
+#: Slowest memory that is simulated and predicted, in cycles.
+MOST_LATENCY = 1 << 20
 
 
 class DeviceError(RuntimeError):
@@ -102,10 +104,10 @@ class Device(Protocol):
 
 def check_memory(latency: int, beat_interval: int) -> None:
     """Refuse a memory that cannot be; raises DeviceError."""
-    if latency < 0:
-        raise DeviceError(f"latency must be 0 or more cycles, not {latency}")
-    if beat_interval < 1:
-        raise DeviceError(f"beat_interval must be 1 or more cycles, not {beat_interval}")
+    if not 0 <= latency <= MOST_LATENCY:
+        raise DeviceError(f"latency must be 0 to {MOST_LATENCY} cycles, not {latency}")
+    if not 1 <= beat_interval <= MOST_LATENCY:
+        raise DeviceError(f"beat_interval must be 1 to {MOST_LATENCY} cycles, not {beat_interval}")
 
 
 def check_watchdog(watchdog: int) -> None:

@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..hdl.brief import one_line
 from .arrays import levels, operands, reals, store, views
 from .errors import ModelError
 from .ir import Host, Tensor
+from .views import from_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 PREFIX = "aten."
+#: Types of torch that an argument may be.
+_DTYPES = ("float32", "float64", "float16", "bfloat16")
 
 
 def encode(value: Any, inputs: dict[Any, int], constants: dict[Any, int]) -> Any:
@@ -37,7 +41,7 @@ def encode(value: Any, inputs: dict[Any, int], constants: dict[Any, int]) -> Any
     if value in constants:
         return {"constant": constants[value]}
     kind = str(value)
-    if kind in ("torch.float32", "torch.float64", "torch.float16", "torch.bfloat16"):
+    if kind.removeprefix("torch.") in _DTYPES:
         return {"dtype": kind.removeprefix("torch.")}
     raise TypeError(f"{value!r} has no form in JSON")
 
@@ -56,7 +60,10 @@ def check(node: Host, inputs: Sequence[Tensor], output: Tensor) -> None:
             raise ValueError(f"{node.operator} has an argument that does not exist")
 
     def resolve(kind: str, index: Any) -> None:
-        if kind != "dtype":
+        if kind == "dtype":
+            if index not in _DTYPES:
+                raise ValueError(f"{node.operator} has a type that does not exist")
+        else:
             numbered(index, len(inputs) if kind == "input" else len(node.constants))
 
     _decode([node.attributes["arguments"], node.attributes["keywords"]], resolve)
@@ -71,8 +78,7 @@ def run(
         raise ModelError(
             f"{node.name}: {node.operator} runs on the host with torch: pip install 'weft[torch]'"
         ) from error
-    _, name, overload = node.operator.split(".")
-    function = getattr(getattr(torch.ops.aten, name), overload)
+    function = _function(node)
     arrays = [
         torch.from_numpy(reals(array, tensor).astype(np.float32))
         for array, tensor in zip(operands(node, values), inputs, strict=True)
@@ -88,10 +94,36 @@ def run(
 
         arguments = _decode(node.attributes["arguments"], resolve)
         keywords = _decode(node.attributes["keywords"], resolve)
-        with torch.no_grad():
-            result = function(*arguments, **keywords)
-        results.append(result.to(torch.float64).numpy())
+        try:
+            with torch.no_grad():
+                result = function(*arguments, **keywords)
+            results.append(result.to(torch.float64).numpy().reshape(_size(node)))
+        except Exception as error:  # torch's operators raise whatever they like
+            raise ModelError(
+                f"{node.name}: torch cannot compute {node.operator}: {one_line(error)}"
+            ) from error
     return store(node, output, levels(np.stack(results), output))
+
+
+def _size(node: Host) -> tuple[int, ...]:
+    return from_json(node.attributes["result"]).size
+
+
+def _function(node: Host) -> Any:
+    """The operator, if it only computes: a file may name any, also those that write files."""
+    import torch
+
+    _, name, overload = node.operator.split(".")
+    try:
+        function = getattr(getattr(torch.ops.aten, name), overload)
+        schema = function._schema
+        pure = not schema.is_mutable and [str(r.type) for r in schema.returns] == ["Tensor"]
+        takes = any("Tensor" in str(argument.type) for argument in schema.arguments)
+    except (AttributeError, RuntimeError) as error:
+        raise ModelError(f"{node.name}: torch has no operator {node.operator}") from error
+    if not (pure and takes):
+        raise ModelError(f"{node.name}: {node.operator} does not make one tensor of others")
+    return function
 
 
 def _decode(value: Any, resolve: Callable[[str, Any], Any]) -> Any:

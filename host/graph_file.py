@@ -12,6 +12,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors import numpy as container
 
+from ..hdl.brief import brief
 from . import ir
 from .errors import ModelError, VerifyError
 from .verify import verify
@@ -67,8 +68,8 @@ def load_graph(path: str | Path) -> ir.Graph:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if entry["format"] != FORMAT_VERSION:
             raise ModelError(
-                f"{path}: graph format {entry['format']!r} is not format {FORMAT_VERSION}, the one "
-                "this version reads; quantize the model again"
+                f"{path}: graph format {brief(entry['format'])} is not format {FORMAT_VERSION}, "
+                "the one this version reads; quantize the model again"
             )
         graph = decode(entry["graph"], arrays)
         if not isinstance(graph, ir.Graph):
@@ -78,7 +79,10 @@ def load_graph(path: str | Path) -> ir.Graph:
         raise ModelError(f"{path}: {error}") from error
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
-    except (SafetensorError, LookupError, TypeError, ValueError, AttributeError) as error:
+    except (
+        *(SafetensorError, LookupError, TypeError, ValueError),
+        *(AttributeError, ArithmeticError, RecursionError),
+    ) as error:
         raise ModelError(damaged) from error
     return graph
 

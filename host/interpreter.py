@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..hdl.brief import brief
 from . import operators
 from .errors import ModelError
 from .ir import Concat, Conv, Graph, Host, MatMul, Node, Pool, Requant, Residual, Table, sources
@@ -42,10 +43,11 @@ def run(graph: Graph, x: np.ndarray) -> np.ndarray:
 def run_all(graph: Graph, x: np.ndarray) -> dict[str, np.ndarray]:
     """Every tensor of `graph` by name, for a batch; see :func:`run`."""
     want = graph.tensors[graph.input].shape
-    if x.dtype != np.int8 or x.ndim != 4 or x.shape[1:] != want:
+    if not isinstance(x, np.ndarray) or x.dtype != np.int8 or x.shape[1:] != want or not len(x):
+        given = f"{x.dtype} {list(x.shape)}" if isinstance(x, np.ndarray) else brief(x)
         raise ModelError(
             f"{graph.name} wants an int8 input of shape [N, {', '.join(map(str, want))}], "
-            f"not {x.dtype} {list(x.shape)}"
+            f"not {given}"
         )
     values = {graph.input: x}
     for node in graph.nodes:
@@ -91,9 +93,19 @@ def quantize_input(graph: Graph, images: np.ndarray) -> np.ndarray:
     -------
     numpy.ndarray
         int8 [N, height, width, channels]: clamp(round(x / scale) + zero point), ties to even.
+
+    Raises
+    ------
+    ModelError
+        `images` are no numbers, of another shape than the graph's input, or NaN.
     """
     tensor = graph.tensors[graph.input]
-    images = np.asarray(images, np.float64)
+    try:
+        images = np.asarray(images)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ModelError(f"the images for {graph.name} are no array of numbers") from error
+    if images.dtype.kind not in "biuf":
+        raise ModelError(f"the images for {graph.name} are no array of numbers: {images.dtype}")
     given = images.shape
     if images.ndim == 2:
         images = images[:, :, None, None]
@@ -105,9 +117,11 @@ def quantize_input(graph: Graph, images: np.ndarray) -> np.ndarray:
             f"{graph.name} wants images of shape [N, {', '.join(map(str, want))}], "
             f"not {list(given)}"
         )
+    images = images.astype(np.float64)
     if np.isnan(images).any():
         raise ModelError(f"the images for {graph.name} contain a value that is not a number")
-    levels = np.rint(images / tensor.scale) + tensor.zero_point
+    with np.errstate(over="ignore"):
+        levels = np.rint(images / tensor.scale) + tensor.zero_point
     return np.clip(levels, -128, 127).astype(np.int8).transpose(0, 2, 3, 1).copy()
 
 

@@ -22,13 +22,15 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors import numpy as container
 
+from ..hdl.brief import brief, is_name, one_line
 from ..hdl.config import Config, ConfigError
 from ..hdl.isa import INSTRUCTION_BYTES, Instruction, IsaError, Opcode, Segment, Unit, check
 from .device import Job, Result
-from .errors import WeftError
+from .errors import VerifyError, WeftError
 from .graph_file import decode, encode
 from .interpreter import evaluate
 from .ir import Graph, sources
+from .verify import verify_part
 
 if TYPE_CHECKING:
     from .device import Device
@@ -289,10 +291,10 @@ class Program:
 
     def pack_input(self, x: np.ndarray) -> bytes:
         """The INPUT segment that holds int8 `x` [height, width, channels], zero elsewhere."""
-        if x.dtype != np.int8 or x.shape != self.input.shape:
+        if not isinstance(x, np.ndarray) or x.dtype != np.int8 or x.shape != self.input.shape:
+            given = f"{x.dtype} {x.shape}" if isinstance(x, np.ndarray) else brief(x)
             raise ProgramError(
-                f"input {self.input.name!r} must be int8 {self.input.shape}, "
-                f"not {x.dtype} {x.shape}"
+                f"input {self.input.name!r} must be int8 {self.input.shape}, not {given}"
             )
         out = np.zeros(self.input_bytes, np.int8)
         out[self.input.indices()] = x
@@ -418,6 +420,8 @@ def load(path: str | Path, config: Config | None = None) -> Program:
         _verify(program)
     except ProgramError as error:
         raise ProgramError(f"{path}: {error}") from error
+    except RecursionError as error:
+        raise ProgramError(f"{path}: not a program file, or a damaged one") from error
     if config is not None and config.fingerprint != program.config.fingerprint:
         raise ProgramError(
             f"{path}: compiled for configuration {program.config.name!r} "
@@ -445,13 +449,13 @@ def _parse(data: bytes) -> Program:
         tensors = container.load(data)
         size = int.from_bytes(data[:8], "little")
         header = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["weft"])
-    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (SafetensorError, LookupError, TypeError, ValueError) as error:
         raise ProgramError("not a program file, or a damaged one") from error
     if not isinstance(header, dict) or "format" not in header:
         raise ProgramError("not a program file, or a damaged one")
     if header["format"] != FORMAT_VERSION:
         raise ProgramError(
-            f"program format {header['format']!r} is not format {FORMAT_VERSION}, "
+            f"program format {brief(header['format'])} is not format {FORMAT_VERSION}, "
             "the one this version reads; compile it again"
         )
     arrays = {name: array for name, array in tensors.items() if name not in ("code", "const")}
@@ -486,20 +490,22 @@ def _parse(data: bytes) -> Program:
         )
     except ConfigError as error:
         raise ProgramError(f"its configuration is not legal: {error}") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise ProgramError(f"its description is not complete: {error}") from error
+    except VerifyError as error:
+        raise ProgramError(f"its description is not legal: {error}") from error
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        raise ProgramError(f"its description is not complete: {one_line(error)}") from error
 
 
 def _integer(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{value!r} is not an integer")
+    if not isinstance(value, int) or isinstance(value, bool) or abs(value) >> 64:
+        raise TypeError(f"{brief(value)} is not an integer")
     return value
 
 
 def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is not a string")
-    return value
+    if not is_name(value):
+        raise TypeError(f"{brief(value)} is not a name of 1 to 200 characters")
+    return str(value)
 
 
 def _port(entry: dict[str, Any]) -> Port:
@@ -536,6 +542,7 @@ def _call(entry: dict[str, Any], arrays: dict[str, np.ndarray]) -> Call:
     graph = decode(entry["graph"], arrays)
     if not isinstance(graph, Graph) or len(graph.nodes) != 1:
         raise TypeError("a call of the host is no single node")
+    verify_part(graph)
     ports = tuple(_port(port) for port in entry["ports"])
     names = dict.fromkeys((*sources(graph.nodes[0]), graph.nodes[0].output))
     if [(port.name, port.shape) for port in ports] != [(n, graph.tensors[n].shape) for n in names]:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..hdl.brief import brief
 from ..hdl.isa import Unit
 from .device import DeviceError
-from .program import layer_ends
+from .program import ProgramError, layer_ends
 from .timing.machine import predict
 
 if TYPE_CHECKING:
@@ -160,6 +161,11 @@ def run(
         raise DeviceError(
             f"{program.name} was compiled for configuration {program.config.name!r}, "
             f"but the device is a {device.config.name!r}; compile it again"
+        )
+    if not isinstance(inputs, np.ndarray) or inputs.ndim != 4:
+        given = f"shape {inputs.shape}" if isinstance(inputs, np.ndarray) else brief(inputs)
+        raise ProgramError(
+            f"{program.name} runs on int8 [N, height, width, channels], not on {given}"
         )
     start = time.perf_counter()
     report = Report(program, latency, beat_interval)

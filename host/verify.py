@@ -6,8 +6,12 @@ summation, and every requantization fits 64 bits.
 
 from __future__ import annotations
 
+import json
+import math
+
 import numpy as np
 
+from ..hdl.brief import one_line
 from ..hdl.numerics import RESIDUAL_MULTIPLIER_BITS
 from . import operators
 from .errors import VerifyError
@@ -26,9 +30,12 @@ from .ir import (
     sources,
 )
 from .rescale import MAX_SHIFT
+from .typecheck import check_types
 
 _INT32 = 1 << 31
 _INT64 = 1 << 63
+#: As many bytes as a segment can have.
+_MOST_ELEMENTS = 1 << 32
 
 
 def verify(graph: Graph, *, multiplier_bits: int = 32) -> None:
@@ -39,7 +46,7 @@ def verify(graph: Graph, *, multiplier_bits: int = 32) -> None:
     VerifyError
         Names the first node or tensor that breaks a rule, and the rule.
     """
-    _check_tensors(graph)
+    _check_parts(graph)
     ready = {graph.input}
     names: set[str] = set()
     for node in graph.nodes:
@@ -54,19 +61,7 @@ def verify(graph: Graph, *, multiplier_bits: int = 32) -> None:
         if node.output in ready:
             raise VerifyError(f"{node.name}: writes {node.output!r}, which is already written")
         ready.add(node.output)
-        match node:
-            case Conv():
-                _check_conv(graph, node, multiplier_bits)
-            case Pool():
-                _check_pool(graph, node, multiplier_bits)
-            case MatMul():
-                _check_matmul(graph, node, multiplier_bits)
-            case Concat():
-                _check_concat(graph, node)
-            case Table():
-                _check_table(graph, node)
-            case Host():
-                _check_host(graph, node)
+        _check_node(graph, node, multiplier_bits)
     for name in graph.tensors:
         if name not in ready:
             raise VerifyError(f"{name}: no node writes this tensor")
@@ -74,7 +69,44 @@ def verify(graph: Graph, *, multiplier_bits: int = 32) -> None:
         raise VerifyError(f"{graph.name}: the graph computes nothing")
 
 
-def _check_tensors(graph: Graph) -> None:
+def verify_part(graph: Graph) -> None:
+    """Check the nodes of `graph` by themselves, whatever writes the tensors that they read.
+
+    Raises
+    ------
+    VerifyError
+        As :func:`verify`.
+    """
+    _check_parts(graph)
+    for node in graph.nodes:
+        for name in (*sources(node), node.output):
+            if name not in graph.tensors:
+                raise VerifyError(f"{node.name}: {name!r} is not a tensor")
+        _check_node(graph, node, 32)
+
+
+def _check_node(graph: Graph, node: Node, bits: int) -> None:
+    match node:
+        case Conv():
+            _check_conv(graph, node, bits)
+        case Pool():
+            _check_pool(graph, node, bits)
+        case MatMul():
+            _check_matmul(graph, node, bits)
+        case Concat():
+            _check_concat(graph, node)
+        case Table():
+            _check_table(graph, node)
+        case Host():
+            _check_host(graph, node)
+
+
+def _check_parts(graph: Graph) -> None:
+    """Types of everything, and the tensors."""
+    try:
+        check_types(graph, Graph, "graph")
+    except TypeError as error:
+        raise VerifyError(str(error)) from error
     for end in (graph.input, graph.output):
         if end not in graph.tensors:
             raise VerifyError(f"{graph.name}: {end!r} is not a tensor of the graph")
@@ -83,6 +115,8 @@ def _check_tensors(graph: Graph) -> None:
             raise VerifyError(f"{name}: the tensor under this name is called {tensor.name!r}")
         if min(tensor.shape) < 1:
             raise VerifyError(f"{name}: shape {list(tensor.shape)} must be positive")
+        if math.prod(tensor.shape) > _MOST_ELEMENTS:
+            raise VerifyError(f"{name}: shape {list(tensor.shape)} is more than 2^32 elements")
         if not (np.isfinite(tensor.scale) and tensor.scale > 0):
             raise VerifyError(f"{name}: scale must be positive and finite, not {tensor.scale}")
         if not -128 <= tensor.zero_point <= 127:
@@ -92,7 +126,7 @@ def _check_tensors(graph: Graph) -> None:
 def _check_conv(graph: Graph, node: Conv, bits: int) -> None:
     source, target = graph.tensors[node.input], graph.tensors[node.output]
     weight = node.weight
-    if weight.dtype != np.int8 or weight.ndim != 4:
+    if weight.dtype != np.int8 or weight.ndim != 4 or not weight.size:
         raise VerifyError(f"{node.name}: weight must be int8 [out, ky, kx, in / groups]")
     if weight.min() < -127:
         raise VerifyError(f"{node.name}: weights must lie within ±127")
@@ -180,9 +214,17 @@ def _check_table(graph: Graph, node: Table) -> None:
 
 def _check_host(graph: Graph, node: Host) -> None:
     try:
+        json.dumps(node.attributes)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise VerifyError(f"{node.name}: its attributes are not JSON: {one_line(error)}") from error
+    try:
         operators.check(node, graph.tensors)
     except ValueError as error:
         raise VerifyError(f"{node.name}: {error}") from error
+    except (TypeError, LookupError, ArithmeticError, AttributeError) as error:
+        raise VerifyError(
+            f"{node.name}: its attributes are not those of {node.operator}: {one_line(error)}"
+        ) from error
 
 
 def _check_geometry(
@@ -194,6 +236,9 @@ def _check_geometry(
 ) -> None:
     if min(*kernel, *node.stride, *dilation) < 1 or min(node.padding) < 0:
         raise VerifyError(f"{node.name}: kernel, stride and dilation start at 1, padding at 0")
+    height, width = (source.shape[i] + node.padding[i] + node.padding[i + 2] for i in (0, 1))
+    if height * width * source.channels > _MOST_ELEMENTS:
+        raise VerifyError(f"{node.name}: its input with padding is more than 2^32 elements")
     for axis, what in enumerate(("height", "width")):
         padded = source.shape[axis] + node.padding[axis] + node.padding[axis + 2]
         reach = dilation[axis] * (kernel[axis] - 1) + 1

@@ -12,6 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from ..hdl.brief import brief
+
+#: Axes, and elements, that a view may have; an axis of stride 0 shows elements again and again.
+MOST_AXES, MOST_ELEMENTS = 32, 1 << 26
+
 
 @dataclass(frozen=True)
 class View:
@@ -56,10 +61,12 @@ class View:
 
     def whole(self, elements: int) -> bool:
         """Whether it shows each of `elements` elements once."""
-        if math.prod(self.size) != elements:
-            return False
-        flat = np.sort(self.indices(), axis=None)
-        return bool((flat == np.arange(elements)).all())
+        reach = 1  # of the axes so far, which must continue where the ones within them end
+        for stride, count in sorted(zip(self.strides, self.shape, strict=True)):
+            if count > 1 and stride != reach:
+                return False
+            reach *= count
+        return self.offset == 0 and reach == elements
 
     def read(self, values: np.ndarray) -> np.ndarray:
         """Torch's array [N, *size] from `values` [N, height, width, channels]."""
@@ -88,11 +95,13 @@ def from_json(entry: Any) -> View:
         shape, strides, offset, size = entry
         view = View(tuple(shape), tuple(strides), offset, tuple(size))
         numbers = (*view.shape, *view.strides, view.offset, *view.size)
-    except TypeError as error:
-        raise ValueError(f"{entry!r} is not a view") from error
-    whole = all(isinstance(n, int) and n >= 0 for n in numbers)
-    if not whole or len(shape) != len(strides) or math.prod(shape) != math.prod(size):
-        raise ValueError(f"{entry!r} is not a view")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{brief(entry)} is not a view") from error
+    whole = all(isinstance(n, int) and n >= 0 for n in numbers) and len(shape) == len(strides)
+    if not whole or max(len(shape), len(size)) > MOST_AXES or math.prod(shape) != math.prod(size):
+        raise ValueError(f"{brief(entry)} is not a view")
+    if math.prod(shape) > MOST_ELEMENTS:
+        raise ValueError(f"{brief(entry)} shows more than {MOST_ELEMENTS} elements")
     return view
 
 

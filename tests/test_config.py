@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from weft.hdl.config import PRESETS, Config, ConfigError, load, pow2_ceil
 
 REFUSED = [
-    ({"name": ""}, "name must be a non-empty string, not ''"),
-    ({"name": 7}, "name must be a non-empty string, not 7"),
+    ({"name": ""}, "name must be printable, 1 to 200 characters, not ''"),
+    ({"name": 7}, "name must be printable, 1 to 200 characters, not 7"),
     ({"rows": 8.0}, "rows must be an integer, not 8.0"),
     ({"queue_depth": True}, "queue_depth must be an integer, not True"),
     ({"rows": 0}, "rows must be a multiple of 4 from 4 to 64, not 0"),

@@ -271,7 +271,7 @@ HEADERS = [
     ({"sizes": [40, "40", 16, 24]}, "its description is not complete: '40' is not an integer"),
     ({"sizes": [40, True, 16, 24]}, "its description is not complete: True is not an integer"),
     ({"name": ...}, "its description is not complete: 'name'"),
-    ({"name": 3}, "its description is not complete: 3 is not a string"),
+    ({"name": 3}, "its description is not complete: 3 is not a name of 1 to 200 characters"),
     ({"input": ...}, "its description is not complete: 'input'"),
     ({"input": {"name": "x"}}, "its description is not complete: 'segment'"),
     ({"layers": 7}, "its description is not complete: "),

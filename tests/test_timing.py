@@ -219,9 +219,9 @@ def test_timeline():
 
 @pytest.mark.parametrize("device", [ModelDevice, VerilatorDevice])
 def test_memories_that_cannot_be(device):
-    with pytest.raises(DeviceError, match="latency must be 0 or more cycles, not -1"):
+    with pytest.raises(DeviceError, match="latency must be 0 to 1048576 cycles, not -1"):
         device(PRESETS["tiny"], latency=-1)
-    with pytest.raises(DeviceError, match="beat_interval must be 1 or more cycles, not 0"):
+    with pytest.raises(DeviceError, match="beat_interval must be 1 to 1048576 cycles, not 0"):
         device(PRESETS["tiny"], beat_interval=0)
 
 
