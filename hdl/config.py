@@ -13,7 +13,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from .brief import brief, is_name
+from .brief import brief, is_name, one_line
 
 #: Bytes of a lookup table, one for every INT8 value.
 TABLE_BYTES = 256
@@ -273,9 +273,9 @@ def load(source: str | Path) -> Config:
         raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise ConfigError(f"cannot read configuration {brief(text)}: {reason}") from error
+        raise ConfigError(f"cannot read configuration {one_line(text)}: {reason}") from error
     except RecursionError as error:
-        raise ConfigError(f"cannot read configuration {brief(text)}: it is nested") from error
+        raise ConfigError(f"cannot read configuration {one_line(text)}: it is nested") from error
     known = {field.name for field in dataclasses.fields(Config)}
     unknown = sorted(set(table) - known)
     if unknown:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..hdl.brief import one_line
 from .errors import ModelError
 
 try:
@@ -133,7 +134,7 @@ def _export(model: torch.nn.Module, inputs: torch.Tensor, name: str) -> Exported
 
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0]
+    return one_line(lines[0])
 
 
 def quantize_exported(

@@ -86,7 +86,7 @@ DAMAGED = "not a graph file, or a damaged one"
 CHANGES = [
     (lambda _a, e: e.update(format=9), "graph format 9 is not format 1"),
     (lambda _a, e: e["graph"]["nodes"][0].update(colour=1), DAMAGED),
-    (lambda _a, e: e["graph"]["nodes"][0].update(stride="ab"), DAMAGED),
+    (lambda _a, e: e["graph"]["nodes"][0].update(stride="ab"), "stride must be a tuple of 2"),
     (lambda _a, e: e["graph"].pop("output"), DAMAGED),
     (lambda _a, e: e["graph"]["nodes"][0].update(output="x"), "conv1: writes 'x'"),
     (lambda a, _e: a.pop("0"), DAMAGED),

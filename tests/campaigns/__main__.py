@@ -16,6 +16,7 @@ CAMPAIGNS = (
     "programs",
     "broken",
     "withheld",
+    "fuzz",
     "networks",
     "scalesim",
     "flips",
