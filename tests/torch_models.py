@@ -74,7 +74,7 @@ def compare_layers(made: frontend.Quantized, x: torch.Tensor) -> int:
         if isinstance(node, Pool) and node.mode == "max":
             assert np.array_equal(got, want), node.name
         if not isinstance(node, Host):  # those share torch's ties
-            assert (got != want).mean() < 0.02, node.name
+            assert (got != want).sum() <= 2 + 0.02 * got.size, node.name
         count += got.size
     return count
 
