@@ -16,6 +16,7 @@ CAMPAIGNS = (
     "programs",
     "broken",
     "withheld",
+    "models",
     "fuzz",
     "networks",
     "scalesim",
