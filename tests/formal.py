@@ -64,8 +64,9 @@ top.il
 class Opened(Elaboratable):
     """A component with everything inside it in reach, for claims about its state.
 
-    ``opened["fifo.level"]`` is the signal `level` of the submodule `fifo`; the component's ports
-    are attributes.
+    ``opened["fifo.level"]`` is the signal `level` of the submodule `fifo`, ``opened["~level"]`` and
+    ``opened["=level"]`` are the register and the combinational one of that name where there are
+    both; the component's ports are attributes.
     """
 
     def __init__(self, component: Elaboratable):
@@ -88,7 +89,11 @@ class Opened(Elaboratable):
         *modules, name = path.split(".")
         fragment = self._inside(modules)
         found = {}
+        domains = {"~": {"sync"}, "=": {"comb"}}.get(name[0], {"sync", "comb"})
+        name = name.lstrip("~=")
         for domain, statements in fragment.statements.items():
+            if domain not in domains:
+                continue
             for signal in statements._lhs_signals():
                 if signal.name == name:
                     found[id(signal)] = signal, domain, fragment
@@ -143,6 +148,7 @@ class Bench(Elaboratable):
         self._only = only
         self._ports: list[Value] = []
         self.claims: list[str] = []
+        self.assumptions: list[str] = []
 
     def add(self, component: Any, damage: Damage = None, name: str = "dut") -> Any:
         """A component, opened, and damaged where a claim is to fail."""
@@ -180,8 +186,10 @@ class Bench(Elaboratable):
         self.m.d.sync += signal.eq(signal + event)
         return signal
 
-    def assume(self, condition: Any) -> None:
-        """Look only at runs in which `condition` always holds."""
+    def assume(self, reason: str, condition: Any) -> None:
+        """Look only at runs in which `condition` always holds; `reason` says so on the page."""
+        if reason not in self.assumptions:
+            self.assumptions.append(reason)
         self.m.d.comb += Assume(condition)
 
     def claim(self, label: str, condition: Any) -> None:
@@ -220,7 +228,11 @@ class Proof:
     name
         Unique; ``group.subject``.
     says
-        What is proven, in plain words, and under which assumptions.
+        What is proven, in plain words. What is assumed, the bench itself says.
+    of
+        The components that it is about.
+    sizes
+        For which configurations, or with which reduced sizes.
     bench
         Fills a bench; takes `damage` too.
     depth
@@ -239,7 +251,9 @@ class Proof:
 
     name: str
     says: str
+    of: str
     bench: Callable[..., None]
+    sizes: str = "all"
     depth: int = 1
     induction: bool = True
     solver: str = "z3"
@@ -285,6 +299,8 @@ class Result:
         Processor time.
     log
         What the solver said, if it did not pass.
+    assumes
+        What the bench assumes, in plain words.
     """
 
     passed: bool
@@ -293,6 +309,7 @@ class Result:
     trace: str | None
     seconds: float
     log: str
+    assumes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         if self.passed:
@@ -335,7 +352,8 @@ def run(
 
     folder = cached("proofs", key(design, settings, tools), build)
     result = Result(**json.loads((folder / "result.json").read_text()))
-    return replace(result, trace=result.trace and str(folder / result.trace))
+    trace = result.trace and str(folder / result.trace)
+    return replace(result, trace=trace, assumes=tuple(bench.assumptions))
 
 
 def _solve(folder: Path, claims: list[str]) -> Result:

@@ -17,11 +17,13 @@ from weft.hdl.write_engine import WriteEngine
 
 from .formal import Bench, Damage, Opened, Proof, stuck
 from .proof_queues import Model, wrapped
-from .proof_windows import up
+from .proof_windows import PAGES, up
 
 TINY = PRESETS["tiny"]
 #: Bursts and beats that the engines of these proofs hold; the machine's hold 32.
 FEW = 2
+#: What the read engine may rely on.
+BUS = "the bus answers what it was asked, with as many beats, in order"
 #: Longest burst of these proofs, in beats.
 LONGEST = 2
 READ_CONFIG = SimpleNamespace(bus_bits=64, bus_bytes=8, addr_bits=12, read_beats=6)
@@ -73,17 +75,28 @@ def read(b: Bench, damage: Damage = None) -> None:
     with patch.object(read_engine, "READ_BURSTS", FEW), patch.object(guard, "PAGE_BYTES", page):
         dut = b.add(ReadEngine(config), damage)
     axi, fetch, load = dut.axi, dut.fetch, dut.load
-    b.assume(b.held(fetch.valid, fetch.ready, fetch.payload))
-    b.assume(b.held(load.valid, load.ready, load.payload))
-    b.assume(load.payload.len < LONGEST)
-    b.assume((fetch.payload.len < 16) & (fetch.payload.pc[:2] == 0))
-    b.assume(dut.base % page == 0)
+    b.assume(
+        "FETCH's requests stay until taken (queues.fetch)",
+        b.held(fetch.valid, fetch.ready, fetch.payload),
+    )
+    b.assume(
+        "LOAD's requests stay until taken (queues.splitter)",
+        b.held(load.valid, load.ready, load.payload),
+    )
+    b.assume("LOAD's bursts are no longer than that (windows.splitter)", load.payload.len < LONGEST)
+    b.assume(
+        "FETCH asks for 4 instructions from a multiple of 4 on (windows.fetch)",
+        (fetch.payload.len < 16) & (fetch.payload.pc[:2] == 0),
+    )
+    b.assume(PAGES, dut.base % page == 0)
     for k in range(4):
-        b.assume(dut.segments.base[k] % page == 0)
+        b.assume(PAGES, dut.segments.base[k] % page == 0)
     # The control block stops the machine for good when a request is refused.
     lost = Signal()
     b.m.d.sync += lost.eq(lost | dut.refused)
-    b.assume(dut.kill | ~(dut.refused | lost))
+    b.assume(
+        "from a refused request on `kill` is up (control.ends)", dut.kill | ~(dut.refused | lost)
+    )
 
     # The address channel.
     asked_fetch, asked_load = fetch.valid & fetch.ready, load.valid & load.ready
@@ -122,8 +135,8 @@ def read(b: Bench, damage: Damage = None) -> None:
     came = Mux(closes, 0, arrived + arrives)
     coming = Mux(closes, length[1], length[0])
     sent = bursts.count - (axi.arvalid & ~axi.arready)
-    b.assume(~axi.rvalid | (sent > closes))
-    b.assume(~axi.rvalid | (axi.rlast == (came == coming)))
+    b.assume(BUS, ~axi.rvalid | (sent > closes))
+    b.assume(BUS, ~axi.rvalid | (axi.rlast == (came == coming)))
 
     # What becomes of the beats.
     quiet = killed(b, dut)
@@ -231,14 +244,16 @@ def write(b: Bench, damage: Damage = None) -> None:
         dut = b.add(WriteEngine(config), damage)
     axi, port = dut.axi, dut.port
     for k in range(4):
-        b.assume(dut.segments.base[k] % page == 0)
+        b.assume(PAGES, dut.segments.base[k] % page == 0)
     # The control block stops the machine for good when a burst is refused.
     lost = Signal()
     b.m.d.sync += lost.eq(lost | dut.refused)
-    b.assume(dut.kill | ~(dut.refused | lost))
+    b.assume(
+        "from a refused request on `kill` is up (control.ends)", dut.kill | ~(dut.refused | lost)
+    )
     quiet = killed(b, dut)
     rule = WriteRule(b, port, FEW, clear=quiet)
-    b.assume(quiet | rule.kept)
+    b.assume("STORE keeps the port's rule (bus.store)", quiet | rule.kept)
     b.claim("always_room", quiet | ~port.burst.valid | port.burst.ready)
 
     # The address channel: what was given, in order, if it lies in its window.
@@ -286,7 +301,10 @@ def write(b: Bench, damage: Damage = None) -> None:
     b.m.d.sync += waiting.eq(waiting + issue - answered)
     accepted = waiting - answered - (axi.awvalid & ~axi.awready)
     complete = waiting - answered - bursts.count + closes
-    b.assume(~axi.bvalid | ((accepted > 0) & (complete > 0)))
+    b.assume(
+        "the bus answers each burst once, after its address and its last beat",
+        ~axi.bvalid | ((accepted > 0) & (complete > 0)),
+    )
     b.claim("counts_bursts", (dut["open_bursts"] == waiting) & (waiting <= FEW))
     b.claim(
         "counts_responses",
@@ -356,12 +374,20 @@ def store(b: Bench, damage: Damage = None) -> None:
         dut = b.add(StoreUnit(TINY), damage)
     port, unit = dut.write, dut.unit
     rule = WriteRule(b, port, most)
-    b.assume(~port.burst.valid | port.burst.ready)
-    b.assume(~port.sent | (rule.flying != 0))
+    b.assume("the write engine takes every burst (bus.write)", ~port.burst.valid | port.burst.ready)
+    b.assume(
+        "the write engine reports only beats that it was given (bus.write)",
+        ~port.sent | (rule.flying != 0),
+    )
     unanswered = Signal(8)
     b.m.d.sync += unanswered.eq(unanswered + port.burst.valid - port.response)
-    b.assume(~port.response | (unanswered != 0))
-    b.assume(unanswered <= 2 * most + 1)  # see `few_bursts` of the write engine
+    b.assume(
+        "the write engine reports only responses to its bursts (bus.write)",
+        ~port.response | (unanswered != 0),
+    )
+    b.assume(
+        "the write engine has no more than 9 bursts (bus.write)", unanswered <= 2 * most + 1
+    )  # see `few_bursts` of the write engine
     b.claim("keeps_its_word", rule.kept)
     b.claim("starts_only_when_allowed", ~unit.instr.ready | (unit.instr.valid & unit.go))
 
@@ -409,8 +435,10 @@ PROOFS = (
         says="The read engine asks for every burst that FETCH and LOAD ask for, once, as INCR of "
         "full beats; an address that waits for ARREADY stays; LOAD's bursts fit into `read_beats`; "
         "every beat goes to who asked, in order; errors name their instruction; nothing is asked, "
-        "returned or reported from `kill` until idle, and idle means that nothing is open. "
-        f"(Assumes a bus that answers in order; {FEW} open bursts.)",
+        "returned or reported from `kill` until idle, and idle means that nothing is open.",
+        of="ReadEngine",
+        sizes=f"{FEW} open bursts of up to {LONGEST} beats (FETCH: 4), `read_beats` = "
+        f"{READ_CONFIG.read_beats}, 12-bit addresses, pages of 256 bytes, 64-bit bus",
         bench=read,
         breaks={
             "load_keeps_to_credit": stuck("credit", 6),
@@ -423,8 +451,9 @@ PROOFS = (
         says="The write engine sends every burst it is given, once and in order; waiting addresses "
         "and beats stay; WLAST marks the last beat of AWLEN + 1; a burst's beats follow without a "
         "pause; every response is counted, and idle means that none is missing; from `kill` on no "
-        "AWVALID rises and no new beat has a strobe; a kill leaves empty buffers. (Assumes a bus "
-        f"that answers each burst once, after its last beat; buffers of {FEW} beats.)",
+        "AWVALID rises and no new beat has a strobe; a kill leaves empty buffers.",
+        of="WriteEngine",
+        sizes=f"{FEW} open bursts, buffers of {FEW} beats, 8-bit addresses, 16-bit bus",
         bench=write,
         breaks={"kill_stops_writes": stuck("mute", 0), "no_pause": stuck("whole", 1)},
         breaks_depth=10,
@@ -433,7 +462,9 @@ PROOFS = (
         name="bus.store",
         says="STORE keeps the write engine's rules: beats follow their burst, are as many as it "
         "says, and never more than are buffered; it is done exactly when all of its bursts are "
-        "answered. (Buffers of 4 beats, bursts of up to 2.)",
+        "answered.",
+        of="StoreUnit",
+        sizes="tiny, buffers of 4 beats, bursts of up to 2",
         bench=store,
         breaks={
             "keeps_its_word": stuck("credit", 4),

@@ -73,8 +73,10 @@ def dispatch(b: Bench, damage: Damage = None) -> None:
     dut = b.add(Dispatch(), damage)
     item = dut.i.payload
     legal = dut.i.valid & (item.error == Error.NONE)
-    b.assume((item.error != Error.NONE) | Cat(item.word[:4] == op for op in Opcode).any())
-    b.assume(item.error < 1 << 4)
+    b.assume(
+        "a legal word has a known opcode (decoder)",
+        (item.error != Error.NONE) | Cat(item.word[:4] == op for op in Opcode).any(),
+    )
     over = Signal()  # END or a trap has been reported
     b.m.d.sync += over.eq(over | dut.finish | dut.fault.valid)
 
@@ -118,7 +120,9 @@ PROOFS = (
     *(
         Proof(
             name=f"decoder.{name}",
-            says=f"{_GOLDEN} ({config.bus_bits}-bit bus, {config.tables} tables.)",
+            says=_GOLDEN,
+            of="Decoder",
+            sizes=f"{config.bus_bits}-bit bus, {config.tables} tables",
             bench=partial(decoder, config=config),
             breaks={"golden_code": stuck("field", 0)} if config is TINY else {},
             slow=config is not TINY,
@@ -135,6 +139,7 @@ PROOFS = (
         "in the cycle in which they have room; a trap enters none, counts nothing, and is reported "
         "once, with its code and place, after everything before it; END ends only an empty "
         "machine, and fails where a semaphore is left; nothing follows either.",
+        of="Dispatch",
         bench=dispatch,
         breaks={"trap_enters_nothing": stuck("legal", "present"), "once": stuck("over", 0)},
     ),

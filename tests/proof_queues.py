@@ -22,6 +22,8 @@ from .formal import Bench, Damage, Proof, stuck
 TINY = PRESETS["tiny"]
 #: By how much instructions and bus are narrowed where only their ratio matters.
 NARROW = 8
+#: See `ports.UnitPort`.
+UNIT = "the unit starts only what it may, completes only what it started (units)"
 
 
 class Model:
@@ -80,9 +82,9 @@ def gate(b: Bench, overlap: int, damage: Damage = None) -> None:
     dut = b.add(Gate(overlap=overlap), damage)
     model = Model(b, overlap, dut.ready, dut.done, dut.pc)
     # What a unit promises, see ports.UnitPort.
-    b.assume(~dut.ready | (dut.valid & dut.go & ((model.count != overlap) | dut.done)))
-    b.assume(~dut.done | (model.count != 0))
-    b.assume(dut.busy == (model.count != 0))
+    b.assume(UNIT, ~dut.ready | (dut.valid & dut.go & ((model.count != overlap) | dut.done)))
+    b.assume(UNIT, ~dut.done | (model.count != 0))
+    b.assume(UNIT, dut.busy == (model.count != 0))
     b.claim("active_is_the_oldest", ~dut.busy | (dut.active == model.entries[0]))
     b.claim("takes_only_what_is_there", (dut.take & ~dut.available) == 0)
     b.claim("takes_at_the_start", dut.take == Mux(dut.ready, dut.wait, 0))
@@ -128,7 +130,7 @@ def fetch(b: Bench, bus_bits: int, damage: Damage = None) -> None:
     parts, halves = width // bus_bits, width // narrow
     started = Signal()
     b.m.d.sync += started.eq(started | dut.start)
-    b.assume(~(dut.start & started))
+    b.assume("one START between resets (control.ends)", ~(dut.start & started))
     ask = dut.request.valid & dut.request.ready
     taken = dut.o.valid & dut.o.ready & ~dut.o.payload.end
     # Beats asked for, beats that came, and instructions handed out.
@@ -138,7 +140,7 @@ def fetch(b: Bench, bus_bits: int, damage: Damage = None) -> None:
     count = Signal(8)
     with b.m.If(dut.start):
         b.m.d.sync += count.eq(dut.count)
-    b.assume(~dut.data.valid | (came < asked))
+    b.assume("beats come only for what was asked (bus.read)", ~dut.data.valid | (came < asked))
 
     # A row of the buffer is one beat, or the beats of one instruction.
     index = b.constant(8, "index")
@@ -182,8 +184,11 @@ PROOFS = (
     *(
         Proof(
             name=f"queues.instructions_{depth}",
-            says=f"An instruction queue of depth {depth} gives every entry once and in order, "
-            "refuses only when full, and what it offers stays until it is taken.",
+            says="An instruction queue gives every entry once and in order, refuses only when full, "
+            "and what it offers stays until it is taken.",
+            of="InstructionQueue",
+            sizes=f"depth {depth}",
+            slow=depth != 4,
             bench=partial(instruction_queue, depth=depth),
             breaks={"oldest_first": stuck("read__addr", 0)} if depth == 4 else {},
         )
@@ -192,8 +197,11 @@ PROOFS = (
     *(
         Proof(
             name=f"queues.gate_{overlap}",
-            says=f"A gate of {overlap} instructions in progress names the oldest; takes a wait set "
-            "at the start, and only semaphores that are there; counts every cycle for one cause.",
+            says="A gate names the oldest instruction in progress; takes a wait set at the start, and "
+            "only semaphores that are there; counts every cycle for one cause.",
+            of="Gate",
+            sizes=f"{overlap} in progress",
+            slow=overlap != 4,
             bench=partial(gate, overlap=overlap),
             breaks={"active_is_the_oldest": stuck("completed", 0)} if overlap == 4 else {},
         )
@@ -203,6 +211,7 @@ PROOFS = (
         name="queues.splitter",
         says="The burst splitter's two output registers pass every burst on once and in order; "
         "what they offer stays until it is taken.",
+        of="BurstSplitter",
         bench=splitter,
         breaks={"oldest_first": stuck("spare", "new_burst")},
         breaks_depth=10,
@@ -210,13 +219,14 @@ PROOFS = (
     *(
         Proof(
             name=f"queues.fetch_{bus_bits}",
-            says=f"Fetch on a {bus_bits}-bit bus hands out every instruction once, in order, as "
-            "the bus gave it, then the end; its buffer never overflows; what it offers or asks for "
-            f"stays until it is taken. (Instructions and bus narrowed {NARROW}-fold, programs of "
-            "up to 255 instructions.)",
+            says="Fetch hands out every instruction once, in order, as the bus gave it, then the "
+            "end; its buffer never overflows; what it offers or asks for stays until it is taken.",
+            of="FetchUnit",
+            sizes=f"{bus_bits}-bit bus, both bus and instructions narrowed {NARROW}-fold; programs "
+            "of up to 255 instructions",
             bench=partial(fetch, bus_bits=bus_bits),
             breaks={"as_it_came": stuck("write__addr", 0)} if bus_bits == 256 else {},
-            slow=bus_bits == 128,
+            slow=bus_bits != 256,
         )
         for bus_bits in (64, 128, 256, 512)
     ),

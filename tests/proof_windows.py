@@ -26,6 +26,7 @@ WIDE = replace(PRESETS["default"], bus_bits=512, addr_bits=64, burst_beats=16)
 NARROW = SimpleNamespace(bus_bytes=2, addr_bits=10)
 NARROW_FIELDS = {"offset": 10, "length": 6, "rows": 4, "dram_pitch": 7}
 NARROW_PAGE = 32
+PAGES = "windows and programs begin at whole pages (control.registers)"
 
 
 def up(value: Value, unit: int) -> Value:
@@ -81,9 +82,9 @@ def transfers(b: Bench, config: Any, beats: int, narrow: bool, damage: Damage = 
     new = dut.transfer.payload
     bus, bits = config.bus_bytes, config.addr_bits
     # The decoder's checks, and the register file's multiples of 4096.
-    b.assume((new.offset % bus == 0) & (new.pitch % bus == 0))
-    b.assume((new.length != 0) & (new.rows != 0))
-    b.assume(new.base % page == 0)
+    b.assume("fields are legal (decoder)", (new.offset % bus == 0) & (new.pitch % bus == 0))
+    b.assume("fields are legal (decoder)", (new.length != 0) & (new.rows != 0))
+    b.assume(PAGES, new.base % page == 0)
 
     # The stages: a row, the rest of a row, and two bursts.
     row, rest, spare, out = (Row(new, name) for name in ("row", "rest", "spare", "out"))
@@ -163,9 +164,12 @@ def fetching(b: Bench, config: Config, damage: Damage = None) -> None:
     base, count = Signal(config.addr_bits), Signal(24)
     with b.m.If(dut.start):
         b.m.d.sync += [base.eq(dut.base), count.eq(dut.count)]
-    b.assume(dut.base % burst.PAGE_BYTES == 0)
+    b.assume(PAGES, dut.base % burst.PAGE_BYTES == 0)
     # The control block lets a program end where the address space does.
-    b.assume(dut.base + dut.count * INSTRUCTION_BYTES <= 1 << config.addr_bits)
+    b.assume(
+        "a program ends where the address space does (control.registers)",
+        dut.base + dut.count * INSTRUCTION_BYTES <= 1 << config.addr_bits,
+    )
     request = dut.request
     window = SimpleNamespace(base=base, size=count * INSTRUCTION_BYTES)
     beats = max(4 * INSTRUCTION_BYTES // config.bus_bytes, 1)
@@ -188,7 +192,7 @@ def fetching(b: Bench, config: Config, damage: Damage = None) -> None:
 def guards(b: Bench, config: Config, damage: Damage = None) -> None:
     """The guard before the bus, for any burst and any window."""
     dut = b.add(Guard(config), damage)
-    b.assume(dut.base % burst.PAGE_BYTES == 0)
+    b.assume(PAGES, dut.base % burst.PAGE_BYTES == 0)
     begin = dut.addr // config.bus_bytes * config.bus_bytes
     end = begin + (dut.len + 1) * config.bus_bytes
     in_page = begin // burst.PAGE_BYTES == (end - 1) // burst.PAGE_BYTES
@@ -202,7 +206,7 @@ def address_register(b: Bench, damage: Damage = None) -> None:
     dut = b.add(AddressRegister(TINY), damage)
     word, inverted, parity = (dut[name] for name in ("word", "inverted", "parity"))
     flips = b.free(2 * len(word) + 1, "flips")
-    b.assume((flips & (flips - 1)) == 0)
+    b.assume("one bit at most flips in a cycle", (flips & (flips - 1)) == 0)
     following = dut["following"]
     dut.override("word", following ^ flips[: len(word)])
     dut.override("inverted", ~following ^ flips[len(word) : -1])
@@ -228,7 +232,9 @@ _IN_WINDOW = (
 PROOFS = (
     Proof(
         name="windows.splitter",
-        says=f"{_IN_WINDOW} (Fields of 4 to 10 bits, addresses of 10, pages of 32 bytes.)",
+        says=_IN_WINDOW,
+        of="BurstSplitter",
+        sizes="fields of 4 to 10 bits, addresses of 10, pages of 32 bytes, 16-bit bus",
         bench=partial(transfers, config=NARROW, beats=4, narrow=True),
         breaks={
             "not_above_its_window": stuck("in_window", 1),
@@ -239,8 +245,9 @@ PROOFS = (
     *(
         Proof(
             name=f"windows.splitter_{config.addr_bits}",
-            says=f"{_IN_WINDOW} (Full widths, {config.addr_bits}-bit addresses, "
-            f"{config.bus_bits}-bit bus.)",
+            says=_IN_WINDOW,
+            of="BurstSplitter",
+            sizes=f"full widths, {config.addr_bits}-bit addresses, {config.bus_bits}-bit bus",
             bench=partial(transfers, config=config, beats=config.burst_beats, narrow=False),
             slow=True,
             solver="yices",
@@ -252,6 +259,8 @@ PROOFS = (
             name=f"windows.{name}",
             says=f"{name.upper()} starts only when allowed, hands the splitter its instruction's "
             "fields and its segment's window, and asks for the splitter's bursts, no others.",
+            of=component.__name__,
+            sizes="tiny",
             bench=partial(unit, component=component, config=TINY),
         )
         for name, component in (("load", LoadUnit), ("store", StoreUnit))
@@ -259,8 +268,10 @@ PROOFS = (
     *(
         Proof(
             name=f"windows.fetch_{config.addr_bits}",
-            says=f"FETCH's bursts lie in the program ({config.addr_bits}-bit addresses, "
-            f"{config.bus_bits}-bit bus), in the address space and in one 4 KiB page.",
+            says="FETCH's bursts lie in the program, in the address space and in one 4 KiB page.",
+            of="FetchUnit",
+            sizes=f"{config.addr_bits}-bit addresses, {config.bus_bits}-bit bus",
+            slow=config is WIDE,
             bench=partial(fetching, config=config),
             breaks={"not_above_its_window": stuck("asked", 4)},
         )
@@ -270,7 +281,9 @@ PROOFS = (
         Proof(
             name=f"windows.guard_{config.addr_bits}",
             says="The guard before the bus passes just the bursts that lie in their window, the "
-            f"address space and one 4 KiB page ({config.addr_bits}-bit addresses).",
+            "address space and one 4 KiB page.",
+            of="Guard",
+            sizes=f"{config.addr_bits}-bit addresses, {config.bus_bits}-bit bus",
             bench=partial(guards, config=config),
             breaks={"passes_just_what_is_inside": stuck("last", 0)},
         )
@@ -280,6 +293,8 @@ PROOFS = (
         name="windows.address_register",
         says="The register behind an AXI address channel shows what it was given, even if in every "
         "cycle any one of its bits flips.",
+        of="AddressRegister",
+        sizes="tiny",
         bench=address_register,
         breaks={"shows_what_it_was_given": stuck("held", "word")},
     ),
