@@ -103,14 +103,22 @@ class Opened(Elaboratable):
 
     def word(self, path: str, index: Value) -> Signal:
         """What the memory at `path` holds at `index`."""
-        memory = self._inside(path.split("."))
-        while not isinstance(memory, MemoryInstance):
-            ((memory, _, _),) = memory.subfragments
+        memory = self._memory(path)
         data = Signal(memory._data.shape, name="watched")
         address = Signal((memory._data.depth - 1).bit_length(), name="watch_at")
         memory.read_port(domain="comb", addr=address, data=data, en=Const(1), transparent_for=())
         self._fragment.add_statements("comb", address.eq(index))
         return data
+
+    def read_data(self, path: str) -> Value:
+        """The data of the first read port of the memory at `path`."""
+        return self._memory(path)._read_ports[0]._data
+
+    def _memory(self, path: str) -> MemoryInstance:
+        memory = self._inside(path.split("."))
+        while not isinstance(memory, MemoryInstance):
+            ((memory, _, _),) = memory.subfragments
+        return memory
 
     def _inside(self, modules: list[str]) -> Fragment:
         fragment = self._fragment

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from amaranth.hdl import Array, Cat, Mux, Signal, Value
+from amaranth.hdl import Array, Assume, Cat, Mux, Signal, Value
 from amaranth.lib import data
 from weft.hdl import guard, read_engine, store_unit, write_engine
 from weft.hdl.axi import BURST_INCR, beat_size
@@ -69,7 +70,33 @@ def inside(request: Any, base: Value, size: Value, config: Any, page: int) -> Va
     )
 
 
-def read(b: Bench, damage: Damage = None) -> None:
+#: How long a bus may let the engines wait, in the proofs that they end: any number up to this.
+PATIENCE = 7
+
+
+def ranked(b: Bench, dut: Opened, coming: Any, moves: Any, buffered: Any) -> None:
+    """Claim that a killed engine becomes idle, if the bus moves at least every N cycles.
+
+    `coming` is the number of handshakes that the bus still owes, `moves` whether it makes one in
+    this cycle, and `buffered` falls in every cycle of draining in which it owes none.
+    """
+    limit = b.constant(range(PATIENCE + 1), "patience")
+    b.assume("the bus makes a handshake every N cycles while any is due, N up to 7", limit != 0)
+    still = Signal(range(PATIENCE + 1), name="still")  # cycles since the last handshake
+    waits = (coming != 0) & ~moves
+    b.m.d.sync += still.eq(Mux(waits, still + 1, 0))
+    b.m.d.comb += Assume(~waits | (still + 1 < limit))
+    b.claim("waits_no_longer", still < limit)
+    # Bounds the cycles that are left: each takes one away at least.
+    rank = Signal(16, name="rank")
+    on_bus = Mux(coming != 0, coming * limit - still, 0)
+    b.m.d.comb += rank.eq(on_bus + buffered + ~dut.idle)
+    draining = dut["draining"] & ~dut.idle
+    before = b.past(rank, "rank_before")
+    b.claim("one_cycle_nearer_to_idle", ~b.past(draining, "drained") | (rank < before))
+
+
+def read(b: Bench, damage: Damage = None, timed: bool = False) -> None:
     """The read engine between its requesters and a bus that answers in order."""
     config, page = READ_CONFIG, 256
     with patch.object(read_engine, "READ_BURSTS", FEW), patch.object(guard, "PAGE_BYTES", page):
@@ -179,6 +206,10 @@ def read(b: Bench, damage: Damage = None) -> None:
     b.claim("error_as_it_came", dut["beat_error"] == b.past(axi.rresp)[1])
     b.claim("index", dut["index"] == arrived)
     b.claim("address_copies", copies(dut))
+    if timed:
+        coming = owed - arrives + axi.arvalid
+        moves = axi.rvalid | (axi.arvalid & axi.arready)
+        ranked(b, dut, coming, moves, 0)
 
 
 def copies(dut: Opened) -> Value:
@@ -236,7 +267,7 @@ class WriteRule:
             b.claim(f"rule_length_{k}", (k >= count) | (length < most))
 
 
-def write(b: Bench, damage: Damage = None) -> None:
+def write(b: Bench, damage: Damage = None, timed: bool = False) -> None:
     """The write engine between STORE and a bus that answers every burst once, when it is sent."""
     config, page = WRITE_CONFIG, 32
     few = patch.multiple(write_engine, WRITE_BUFFER_BEATS=FEW, WRITE_BURSTS=FEW)
@@ -362,6 +393,11 @@ def write(b: Bench, damage: Damage = None) -> None:
         b.claim(f"end_{k}", (k >= sure) | (entry[-1] == mine))
         mine = Cat((i < given.count) & (end == k) for i, end in enumerate(later)).any()
         b.claim(f"later_end_{k}", quiet | (k < sure) | (k >= level) | (entry[-1] == mine))
+    if timed:
+        coming = sure + axi.awvalid + waiting - answered
+        moves = sent | (axi.awvalid & axi.awready) | axi.bvalid
+        buffers = 2 * (level + burst_buffer.level) - beat_buffer.offered - burst_buffer.offered
+        ranked(b, dut, coming, moves, buffers)
 
 
 def store(b: Bench, damage: Damage = None) -> None:
@@ -457,6 +493,22 @@ PROOFS = (
         bench=write,
         breaks={"kill_stops_writes": stuck("mute", 0), "no_pause": stuck("whole", 1)},
         breaks_depth=10,
+    ),
+    *(
+        Proof(
+            name=f"bus.{name}_ends",
+            says="From a kill on the engine becomes idle: every cycle takes one at least from "
+            "N · (handshakes that the bus still owes) + 2 · (buffered bursts and beats) + 1.",
+            of=of,
+            sizes=f"as bus.{name}",
+            bench=partial(bench, timed=True),
+            breaks={"one_cycle_nearer_to_idle": stuck(path, value)},
+            breaks_depth=16,
+        )
+        for name, of, bench, path, value in (
+            ("read", "ReadEngine", read, "closes", 0),
+            ("write", "WriteEngine", write, "flush", 0),
+        )
     ),
     Proof(
         name="bus.store",
