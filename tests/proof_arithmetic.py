@@ -96,7 +96,9 @@ def accumulator(b: Bench, damage: Damage = None) -> None:
             ~(valid & ~overwrite & stage[0] & (stage[2:] == at)),
         )
     mine = [stage[0] & (stage[2:] == entry) for stage in stages]
-    exact = Signal(32, name="exact", reset_less=True)  # the entry modulo 2^32, with every sum that was written
+    exact = Signal(
+        32, name="exact", reset_less=True
+    )  # the entry modulo 2^32, with every sum that was written
     due = Signal(signed(18))
     b.m.d.sync += due.eq(dut.psum)
     with b.m.If(mine[3]):
@@ -304,6 +306,7 @@ PROOFS = (
             of="Requantizer",
             sizes=f"multiplier_bits = {bits}",
             bench=partial(product, bits=bits),
+            slow=bits != 18,
             breaks={"factor": stuck("multiplier", 1)} if bits == 18 else {},
         )
         for bits in (18, 32)
@@ -313,7 +316,9 @@ PROOFS = (
         says="To whatever product stands there, ((r − z_r)·R << (s − t)) and the rounding constant "
         "are added modulo 2^64.",
         of="Requantizer",
+        sizes="any multiplier_bits, on which these stages do not depend",
         bench=rounding,
+        slow=True,
         breaks={"total": stuck("left_fine", 0)},
         breaks_depth=12,
     ),
@@ -321,6 +326,7 @@ PROOFS = (
         name="arithmetic.clamping",
         says="The result is clamp((total >> s) + z, low, high) of whatever total stands there.",
         of="Requantizer",
+        sizes="any multiplier_bits, on which these stages do not depend",
         bench=clamping,
         breaks={"result": stuck("zeros", 1)},
         breaks_depth=14,

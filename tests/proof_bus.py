@@ -501,6 +501,7 @@ PROOFS = (
             "N · (handshakes that the bus still owes) + 2 · (buffered bursts and beats) + 1.",
             of=of,
             sizes=f"as bus.{name}",
+            slow=True,
             bench=partial(bench, timed=True),
             breaks={"one_cycle_nearer_to_idle": stuck(path, value)},
             breaks_depth=16,

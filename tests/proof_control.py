@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Array, Cat, Mux, Signal, Value
+from amaranth.hdl import Cat, Mux, Signal, Value
 from weft.hdl.burst import PAGE_BYTES
 from weft.hdl.config import PRESETS
 from weft.hdl.control import SETTLE, Control, State
@@ -105,7 +105,7 @@ def control(b: Bench, damage: Damage = None) -> None:
     """The control block; core, engines, bus and host do what they like."""
     dut = b.add(Control(TINY, sources=2), damage)
     for fault in dut.faults:
-        b.assume("a fault has a code (decoder.dispatch, bus)", implies(fault.valid, fault.code))
+        b.assume("a fault has a code (decoder.dispatch)", implies(fault.valid, fault.code))
     state, killing, settle = dut["state"], dut["killing"], dut["settle"]
     watched, expired = dut["watched"], dut["expired"]
     error, code = dut["~error"], dut["~error_code"]
@@ -237,12 +237,13 @@ PROOFS = (
     ),
     Proof(
         name="control.ends",
-        says="A run ends at END, at a fault, when asked to, and whatever happens as soon as WATCHDOG "
-        f"cycles passed without a completed instruction; then, and after SOFT_RESET, the wait for "
-        f"the engines ends as soon as they are idle ({SETTLE} cycles on), and even if they never "
-        f"are after {SETTLE} + WATCHDOG cycles. SOFT_RESET is heard in every state, pulses `reset` "
-        "and reaches idle; from the end of a run by an error on `kill` is up until then. LOCK "
-        "stays. `start` is up in a run's first cycle only.",
+        says="A run ends at END, at a fault, when asked to, and whatever happens as soon as "
+        "WATCHDOG ≠ 0 cycles passed without a completed instruction. Then, and after SOFT_RESET, "
+        f"the wait for the engines ends as soon as they are idle, {SETTLE} cycles on, and even if "
+        f"they never are after {SETTLE} + WATCHDOG cycles (unless it is written meanwhile). "
+        "SOFT_RESET is heard in every state, pulses `reset` and reaches idle; from the end of a "
+        "run by an error on `kill` is up until then. LOCK stays. `start` is up in a run's first "
+        "cycle only. The program ends where the address space does.",
         of="Control",
         sizes="tiny, 2 fault inputs",
         bench=control,

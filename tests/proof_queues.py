@@ -23,7 +23,7 @@ TINY = PRESETS["tiny"]
 #: By how much instructions and bus are narrowed where only their ratio matters.
 NARROW = 8
 #: See `ports.UnitPort`.
-UNIT = "the unit starts only what it may, completes only what it started (units)"
+UNIT = "a unit starts only what it may, completes only what it started (units; VECTOR: tests)"
 
 
 class Model:
@@ -184,8 +184,8 @@ PROOFS = (
     *(
         Proof(
             name=f"queues.instructions_{depth}",
-            says="An instruction queue gives every entry once and in order, refuses only when full, "
-            "and what it offers stays until it is taken.",
+            says="An instruction queue gives every entry once and in order, refuses only when "
+            "full, and what it offers stays until it is taken.",
             of="InstructionQueue",
             sizes=f"depth {depth}",
             slow=depth != 4,
@@ -197,8 +197,8 @@ PROOFS = (
     *(
         Proof(
             name=f"queues.gate_{overlap}",
-            says="A gate names the oldest instruction in progress; takes a wait set at the start, and "
-            "only semaphores that are there; counts every cycle for one cause.",
+            says="A gate names the oldest instruction in progress; takes a wait set at the start, "
+            "and only semaphores that are there; counts every cycle for one cause.",
             of="Gate",
             sizes=f"{overlap} in progress",
             slow=overlap != 4,

@@ -167,7 +167,7 @@ def fetching(b: Bench, config: Config, damage: Damage = None) -> None:
     b.assume(PAGES, dut.base % burst.PAGE_BYTES == 0)
     # The control block lets a program end where the address space does.
     b.assume(
-        "a program ends where the address space does (control.registers)",
+        "a program ends where the address space does (control.ends)",
         dut.base + dut.count * INSTRUCTION_BYTES <= 1 << config.addr_bits,
     )
     request = dut.request
@@ -285,6 +285,7 @@ PROOFS = (
             of="Guard",
             sizes=f"{config.addr_bits}-bit addresses, {config.bus_bits}-bit bus",
             bench=partial(guards, config=config),
+            slow=config is WIDE,
             breaks={"passes_just_what_is_inside": stuck("last", 0)},
         )
         for config in (TINY, WIDE)
@@ -296,6 +297,7 @@ PROOFS = (
         of="AddressRegister",
         sizes="tiny",
         bench=address_register,
+        slow=True,
         breaks={"shows_what_it_was_given": stuck("held", "word")},
     ),
 )

@@ -54,5 +54,5 @@ def test_names_that_assumptions_give_exist(page):
     known = groups | set(proofs.PROOFS) | {name.rpartition("_")[0] for name in proofs.PROOFS}
     for line, _ in proofs.written_rows(page).values():
         assumptions = line.split(" | ")[5]
-        for names in re.findall(r"\(([a-z._, ]+)\)", assumptions):
+        for names in re.findall(r"\(([a-z._, ]+)[;)]", assumptions):
             assert set(names.split(", ")) <= known, names

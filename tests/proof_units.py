@@ -1,0 +1,194 @@
+"""Proofs: units start only what they may, and complete only what they started."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from amaranth.hdl import Cat, Mux, Signal, Value
+from amaranth.lib import data
+from weft.hdl.config import PRESETS, Config
+from weft.hdl.load_unit import LOADS_IN_FLIGHT, LoadUnit
+from weft.hdl.matmul_unit import MatmulUnit, instructions_in_flight
+from weft.hdl.planner import TilePlan
+from weft.hdl.store_unit import StoreUnit
+from weft.hdl.vector_unit import VectorUnit
+from weft.hdl.weight_unit import OFFSET, WeightUnit
+
+from .formal import Bench, Damage, Proof, stuck
+from .proof_control import implies
+
+TINY, SMALL = PRESETS["tiny"], PRESETS["small"]
+
+
+def rule(b: Bench, unit: Any, overlap: int) -> Value:
+    """Claim what ``ports.UnitPort`` promises; returns how many instructions are in progress."""
+    count = Signal(range(overlap + 2), name="in_progress")
+    b.m.d.sync += count.eq(count + unit.instr.ready - unit.done)
+    b.claim("starts_only_when_allowed", implies(unit.instr.ready, unit.instr.valid & unit.go))
+    b.claim("starts_only_with_room", implies(unit.instr.ready, (count != overlap) | unit.done))
+    b.claim("completes_only_what_started", implies(unit.done, count != 0))
+    b.claim("busy", unit.busy == (count != 0))
+    b.claim("posts_only_when_done", implies(~unit.done, unit.post == 0))
+    return count
+
+
+def load(b: Bench, damage: Damage = None) -> None:
+    """LOAD, whatever beats come."""
+    dut = b.add(LoadUnit(TINY), damage)
+    count = rule(b, dut.unit, LOADS_IN_FLIGHT)
+    behind, offered = dut["jobs.inner_level"], dut["jobs.r_rdy"]
+    b.claim("counts", dut["in_flight"] == count)
+    b.claim("fits", count <= LOADS_IN_FLIGHT)
+    b.claim("jobs", count == behind + offered + dut["active"])
+
+
+def store(b: Bench, damage: Damage = None) -> None:
+    """STORE; that it completes only what it started is part of `bus.store`."""
+    dut = b.add(StoreUnit(TINY), damage)
+    unit = dut.unit
+    b.claim("starts_only_when_allowed", implies(unit.instr.ready, unit.instr.valid & unit.go))
+    b.claim("one_at_a_time", implies(unit.instr.ready, ~unit.busy))
+    b.claim("posts_only_when_done", implies(~unit.done, unit.post == 0))
+
+
+def vector(b: Bench, damage: Damage = None) -> None:
+    """VECTOR's starts; that it completes only what it started is left to tests."""
+    dut = b.add(VectorUnit(TINY), damage)
+    unit = dut.unit
+    b.claim("starts_only_when_allowed", implies(unit.instr.ready, unit.instr.valid & unit.go))
+    b.claim("one_at_a_time", implies(unit.instr.ready, ~unit.busy))
+    b.claim("posts_only_when_done", implies(~unit.done, unit.post == 0))
+
+
+def weight(b: Bench, config: Config, damage: Damage = None) -> None:
+    """WEIGHT, whenever MATMUL launches tiles."""
+    dut = b.add(WeightUnit(config), damage)
+    b.assume(
+        "a tile is launched only when it is loaded (units.matmul)", implies(dut.launch, dut.loaded)
+    )
+    count = rule(b, dut.unit, 2)
+    waiting, reading, left = dut["waiting"], dut["reading"], dut["left"]
+    free, loaded = dut["free"], dut["loaded"]
+    launched = [dut[f"launch_{k}"] for k in range(1, OFFSET)]
+    coming = reading & (left >= OFFSET + 1) & ~loaded & ~free
+    coming = coming & ~Cat(launched).any()
+    b.claim("counts", count == waiting + (reading & dut["last_tile"]))
+    b.claim("more_to_come", implies(reading & ~dut["last_tile"], waiting))
+    # The shadow weights are in one of these states, and the tile read by then.
+    states = [free, loaded, *launched, coming]
+    for k, state in enumerate(states):
+        others = Cat(s for i, s in enumerate(states) if i != k)
+        b.claim(f"one_state_{k}", implies(state, ~others.any()))
+    b.claim("some_state", Cat(states).any())
+    for k, state in enumerate([loaded, *launched, free]):
+        b.claim(f"read_by_{k}", implies(state & reading, left <= OFFSET - k))
+
+
+def matmul(b: Bench, damage: Damage = None) -> None:
+    """MATMUL, with accumulators that retire what it tags as last."""
+    config = TINY
+    dut = b.add(MatmulUnit(config), damage)
+    unit = dut.unit
+    # What `Accumulator` makes of `control`, a delay line.
+    ends = [dut.control.valid & dut.control.last]
+    for k in range(config.cols + 2):
+        ends.append(b.past(ends[-1], f"retire_{k}"))
+    b.m.d.comb += dut.retired.eq(ends[-1])
+    most = instructions_in_flight(config)
+    count = rule(b, unit, most)
+    waits = b.past(unit.instr.valid & ~unit.instr.ready, "waits")
+    word = b.past(unit.instr.payload, "word")
+    b.assume(
+        "an instruction stays at the head of its queue until it starts (queues.instructions)",
+        implies(waits, unit.instr.valid & (unit.instr.payload.as_value() == word)),
+    )
+    head = unit.instr.payload.word
+    for name in ("oy", "ox", "kc", "kx", "ky", "blocks"):
+        b.assume("fields are legal (decoder)", getattr(head, name) != 0)
+
+    b.claim("launches_only_what_is_loaded", implies(dut.launch, dut.loaded))
+    active, streaming, last_tile = dut["active"], dut["streaming"], dut["last_tile"]
+    depth = 1 + 5 + config.rows
+    stages = [Value.cast(dut[f"control_{k}"]) for k in range(1, depth + 1)]
+    flying = sum(stage[0] & stage[1] for stage in stages) + sum(ends[1:])
+    level = dut["posts.level"]
+    b.claim("in_the_pipeline", level == flying)
+    # All but the oldest have started since that launched its last vector, `rows` cycles apart.
+    flags = [stage[0] & stage[1] for stage in stages] + ends[1:]
+    starts = [unit.instr.ready]
+    for k in range(len(flags)):
+        starts.append(b.past(starts[-1], f"started_{k}"))
+    for k in range(1, len(flags) + 1):
+        younger = sum(flags[: k - 1]) + active
+        b.claim(f"younger_{k}", implies(flags[k - 1], younger <= sum(starts[1 : k + 1])))
+    for k in range(1, config.rows):
+        making_next = ~dut["planner.~ready"] & (dut["planner.lane"] <= k)
+        b.claim(f"planning_{k}", implies(starts[k], making_next))
+    for k in range(1, len(starts) - config.rows + 2):
+        b.claim(f"apart_{k}", sum(starts[k : k + config.rows]) <= 1)
+    b.claim("fits", level <= most)
+    b.claim("counts", count == level + active)
+    b.claim("streams_what_is_active", implies(streaming, active))
+    b.claim("streams_its_last_tile", implies(active & last_tile, streaming))
+    # The plan that is taken next is of the active instruction while that has tiles left.
+    more = active & ~last_tile
+    plan = data.View(TilePlan(config), dut["planner.plan"])
+    ready, first, last = dut["planner.~ready"], plan.first, plan.last
+    walking, lane, making_first = (dut[f"planner.{n}"] for n in ("walking", "lane", "first"))
+    b.claim("plan_ready", implies(ready, first == ~more))
+    making = Mux(lane == 0, making_first, first)
+    b.claim("plan_made", implies(~ready & walking, making == ~more))
+    b.claim("plan_to_come", implies(~ready & more, walking))
+    b.claim("next_plan", implies(ready & walking, (lane == 0) & (making_first == last)))
+    b.claim("rests_at_lane_0", implies(~walking, lane == 0))
+    b.claim("plan_goes_on", implies(ready & ~last, walking))
+
+
+PROOFS = (
+    Proof(
+        name="units.load",
+        says="LOAD starts only instructions that may start, 8 at most; completes only what it "
+        "started; posts only then; `busy` is up while it has any.",
+        of="LoadUnit",
+        sizes="tiny",
+        bench=load,
+        breaks={"completes_only_what_started": stuck("active", 1)},
+    ),
+    *(
+        Proof(
+            name=f"units.{bench.__name__}",
+            says=f"{bench.__name__.upper()} starts only an instruction that may start, one at a "
+            "time, and posts only when it is done.",
+            of=of,
+            sizes="tiny",
+            bench=bench,
+            slow=True,
+        )
+        for bench, of in ((store, "StoreUnit"), (vector, "VectorUnit"))
+    ),
+    *(
+        Proof(
+            name=f"units.weight_{config.rows}",
+            says="WEIGHT starts only instructions that may start, 2 at most; completes only what "
+            "it started; posts only then; `busy` is up while it has any.",
+            of="WeightUnit",
+            sizes=f"{config.rows} rows",
+            bench=partial(weight, config=config),
+            slow=config is not TINY,
+            breaks={"starts_only_with_room": stuck("waiting", 0)} if config is TINY else {},
+            breaks_depth=14,
+        )
+        for config in (TINY, SMALL)
+    ),
+    Proof(
+        name="units.matmul",
+        says="MATMUL starts only instructions that may start, no more than its gate and its posts "
+        "have room for; completes only what it started; posts only then; `busy` is up while it has "
+        "any; a tile is launched only when it is loaded.",
+        of="MatmulUnit, Planner",
+        sizes="tiny",
+        bench=matmul,
+        breaks={"busy": stuck("active", 1)},
+    ),
+)
