@@ -34,22 +34,29 @@ def commands(text: str) -> list[str]:
     return [c.partition(" > ")[0] for c in (*shell(text), *spoken) if c.startswith("weft ")]
 
 
-def test_lenet_output_is_true():
-    lenet, _ = readme.blocks(README)
-    images = re.search(r"^(\d+) images in [\d.]+ s on verilator, ", lenet, re.MULTILINE)
-    assert images is not None
-    predicted = readme.lenet_output("--backend=model", f"--images={images[1]}")
+@pytest.mark.parametrize("marker", readme.COMMANDS)
+def test_output_is_true(marker: str):
+    """But for the backend, and for seconds."""
+    shown = readme.blocks(README)[marker]
+    options = [] if marker == "profile" else ["--backend=model"]
+    if marker == "lenet":
+        images = re.search(r"^(\d+) images in [\d.]+ s on verilator, ", shown, re.MULTILINE)
+        assert images is not None
+        options.append(f"--images={images[1]}")
 
     def timeless(text: str) -> str:
-        return re.sub(r"in [\d.]+ s on \w+,", "in … s,", text)
+        return re.sub(r"[\d.]+ s on \w+", "… s", text)
 
-    assert timeless(lenet) == timeless(predicted), "run `python tools/readme.py`"
+    assert timeless(shown) == timeless(readme.output(marker, *options)), "run `tools/readme.py`"
 
 
-def test_fill_replaces_both_blocks():
-    changed = readme.fill(README, "table\n", "code\n")
-    assert readme.blocks(changed) == ("table\n", "code\n")
-    assert readme.fill(changed, *readme.blocks(README)) == README
+def test_fill_replaces_every_block():
+    other = {marker: f"{marker}\n" for marker in (*readme.COMMANDS, "python")}
+    changed = readme.fill(README, other)
+    assert readme.blocks(changed) == other
+    assert readme.fill(changed, readme.blocks(README)) == README
+    with pytest.raises(ValueError, match="no block for bench"):
+        readme.blocks(README.replace("<!-- bench -->", ""))
 
 
 def test_account_is_true():
@@ -60,7 +67,7 @@ def test_account_is_true():
 
 
 def test_example_is_the_readmes_and_short():
-    _, python = readme.blocks(README)
+    python = readme.blocks(README)["python"]
     assert python == readme.example()
     assert sum(bool(line.strip()) for line in python.splitlines()) <= 10
 
