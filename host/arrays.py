@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .ir import Host, Tensor
-from .views import View, canonical, from_json
+from .views import MOST_STRIDE, View, canonical, from_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,6 +85,8 @@ def check_gather(node: Host, inputs: Sequence[Tensor], output: Tensor) -> None:
         numbers = [node.attributes.get("offset"), *node.attributes.get("strides", ())]
         if len(numbers) != 4 or not all(isinstance(number, int) for number in numbers):
             raise ValueError("gather has an index, or an offset and three strides")
+        if max(map(abs, numbers)) > MOST_STRIDE:
+            raise ValueError(f"gather's strides are at most {MOST_STRIDE}")
         offset, *strides = numbers
         steps = [stride * (size - 1) for stride, size in zip(strides, output.shape, strict=True)]
         least = offset + sum(step for step in steps if step < 0)
@@ -175,7 +177,7 @@ def check_cat(node: Host, inputs: Sequence[Tensor], output: Tensor) -> None:
     found, result = views(node, inputs, output)
     axis = node.attributes.get("axis")
     sizes = [list(view.size) for view in (*found, result)]
-    if not isinstance(axis, int) or not all(axis < len(size) for size in sizes):
+    if not isinstance(axis, int) or not all(0 <= axis < len(size) for size in sizes):
         raise ValueError("cat has the number of an axis")
     joined = [size.pop(axis) for size in sizes]
     if sum(joined[:-1]) != joined[-1] or any(size != sizes[0] for size in sizes):
@@ -197,6 +199,8 @@ def check_binary(node: Host, inputs: Sequence[Tensor], output: Tensor) -> None:
     sizes = [view.size for view in found] + [array.shape for array in node.constants]
     if len(sizes) != 2 or any(array.dtype != np.float64 for array in node.constants):
         raise ValueError(f"{node.operator} has two operands, tensors or float64 constants")
+    if node.attributes.get("constant", 1) not in (0, 1):
+        raise ValueError(f"{node.operator}'s constant is its operand 0 or 1")
     if np.broadcast_shapes(*sizes) != result.size:
         raise ValueError(f"the operands of {node.operator} do not give its output")
 

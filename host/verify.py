@@ -183,12 +183,12 @@ def _check_matmul(graph: Graph, node: MatMul, bits: int) -> None:
             f"{node.name}: {list(a.shape)} and {list(b.shape)} in {heads} heads do not give "
             f"{list(out.shape)}"
         )
-    for column in (node.requant.bias, node.requant.multiplier, node.requant.shift):
-        if (column != column[:1]).any():
-            raise VerifyError(f"{node.name}: every channel must be requantized alike")
     most = np.full(out.channels, inner << 14, np.int64)
     least = np.full(out.channels, -inner * 127 * 128, np.int64)
     _check_requant(graph, node, node.requant, bits, most, least, most)
+    for column in (node.requant.bias, node.requant.multiplier, node.requant.shift):
+        if (column != column[:1]).any():
+            raise VerifyError(f"{node.name}: every channel must be requantized alike")
 
 
 def _check_concat(graph: Graph, node: Concat) -> None:

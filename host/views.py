@@ -16,6 +16,8 @@ from ..hdl.brief import brief
 
 #: Axes, and elements, that a view may have; an axis of stride 0 shows elements again and again.
 MOST_AXES, MOST_ELEMENTS = 32, 1 << 26
+#: Elements from one to the next along an axis, even along one of a single element.
+MOST_STRIDE = 1 << 36
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,9 @@ def from_json(entry: Any) -> View:
         numbers = (*view.shape, *view.strides, view.offset, *view.size)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{brief(entry)} is not a view") from error
-    whole = all(isinstance(n, int) and n >= 0 for n in numbers) and len(shape) == len(strides)
-    if not whole or max(len(shape), len(size)) > MOST_AXES or math.prod(shape) != math.prod(size):
+    whole = all(isinstance(n, int) and 0 <= n <= MOST_STRIDE for n in numbers)
+    axes = max(len(shape), len(size)) <= MOST_AXES and len(shape) == len(strides)
+    if not whole or not axes or math.prod(shape) != math.prod(size):
         raise ValueError(f"{brief(entry)} is not a view")
     if math.prod(shape) > MOST_ELEMENTS:
         raise ValueError(f"{brief(entry)} shows more than {MOST_ELEMENTS} elements")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from random import Random
 from typing import Any
@@ -83,7 +84,7 @@ def weird_array(rng: Random, array: np.ndarray) -> np.ndarray:
     """`array` with another shape, type or contents."""
     match rng.randrange(9):
         case 0:
-            with np.errstate(all="ignore"):
+            with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
                 return array.astype(rng.choice(DTYPES))
         case 1:
             return array.reshape(-1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from weft.hdl.config import PRESETS, Config, ConfigError, load
 from weft.host import commands, device, interpreter, program, verify
 from weft.host.errors import ModelError, VerifyError, WeftError
-from weft.host.ir import Graph, Host, Tensor
+from weft.host.ir import Graph, Host, MatMul, Tensor
 from weft.host.views import View, canonical
 
 from . import corpus, fuzzed, networks
@@ -133,7 +134,7 @@ def test_sizes_that_nobody_has_are_seen_before_memory_is_asked_for():
     with pytest.raises(VerifyError, match=r"y: shape .* is more than 2\^32 elements"):
         verify.verify(single(gather, a, y))
     y = Tensor("y", 1, 1, 8, 1.0)
-    again = [[1 << 40], [0], 0, [1 << 40]]
+    again = [[1 << 30], [0], 0, [1 << 30]]
     attributes = {"views": [again], "result": canonical((1, 8))[1].as_json()}
     with pytest.raises(VerifyError, match="shows more than 67108864 elements"):
         verify.verify(single(Host("s", ("a",), "y", "cat", {**attributes, "axis": 0}), a, y))
@@ -241,6 +242,37 @@ def test_types_of_graphs(name, value, message):
 
 def test_attributes_of_other_types():
     a, y = Tensor("a", 1, 1, 8, 1.0), Tensor("y", 1, 1, 8, 1.0)
-    for attributes in ({"offset": 0, "strides": 3}, {"offset": {1, 2}}, {"views": 3}):
+    far = {"offset": 0, "strides": [1 << 70, 0, 1]}
+    for attributes in ({"offset": 0, "strides": 3}, {"offset": {1, 2}}, {"views": 3}, far):
         with pytest.raises(VerifyError, match=r"^g: "):
             verify.verify(single(Host("g", ("a",), "y", "gather", attributes), a, y))
+
+
+@pytest.mark.parametrize(
+    ("operator", "change", "message"),
+    [
+        ("cat", {"views": [[[1, 8], [1 << 80, 1], 0, [1, 8]]]}, "is not a view"),
+        ("cat", {"axis": -1}, "cat has the number of an axis"),
+        ("add", {"constant": 7}, "add's constant is its operand 0 or 1"),
+    ],
+)
+def test_attributes_out_of_range(operator, change, message):
+    a, y = Tensor("a", 1, 1, 8, 1.0), Tensor("y", 1, 1, 8, 1.0)
+    view = canonical((1, 8))[1].as_json()
+    attributes = {"views": [view], "result": view, "axis": 1}
+    constants = (np.ones(8),) if operator == "add" else ()
+    verify.verify(single(Host("g", ("a",), "y", operator, attributes, constants), a, y))
+    node = Host("g", ("a",), "y", operator, {**attributes, **change}, constants)
+    with pytest.raises(VerifyError, match=message):
+        verify.verify(single(node, a, y))
+
+
+def test_columns_without_channels():
+    graph = corpus.graphs()[2]
+    product = next(node for node in graph.nodes if isinstance(node, MatMul))
+    object.__setattr__(product, "requant", replace(product.requant, bias=np.array(0)))
+    try:
+        with pytest.raises(VerifyError, match="qk: requantization must have 5 channels"):
+            verify.verify(graph)
+    finally:
+        corpus.graphs.cache_clear()
