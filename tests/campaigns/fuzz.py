@@ -15,7 +15,6 @@ import resource
 import signal
 import sys
 import tempfile
-import time
 import traceback
 from collections import Counter
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ from pathlib import Path
 
 from rich.progress import track
 
-from .. import corpus, fuzzed
+from .. import corpus, fuzzed, results
 
 #: Seconds that a case may take, and bytes that a process may have beyond those it begins with.
 SECONDS, BYTES = 30, 3 << 30
@@ -86,8 +85,9 @@ def main(args: Sequence[str] = ()) -> int:
     parser.add_argument("--first", type=int, default=0, help="seed to begin with (%(default)s)")
     parser.add_argument("--count", type=int, default=100_000, help="cases (%(default)s)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (%(default)s)")
+    parser.add_argument("--write", action="store_true", help=results.HELP)
     options = parser.parse_args(args)
-    begin = time.perf_counter()
+    clock = results.Clock()
     end = options.first + options.count
     todo = [range(at, min(at + BATCH, end)) for at in range(options.first, end, BATCH)]
     outcomes: Counter[str] = Counter()
@@ -108,8 +108,12 @@ def main(args: Sequence[str] = ()) -> int:
             last = sorted(Path(folder).iterdir(), key=lambda path: path.stat().st_mtime)
             seeds = ", ".join(path.read_text() for path in last[-options.jobs :])
             print(f"a process crashed; it ran one of the seeds {seeds}", file=sys.stderr)
-    seconds = time.perf_counter() - begin
     for outcome, count in sorted(outcomes.items()):
         print(f"{count:7,} {outcome}")
-    print(f"{sum(outcomes.values()) + failed:,} cases, {failed} failed, {seconds:.0f} s")
+    print(
+        f"{sum(outcomes.values()) + failed:,} cases, {failed} failed, {clock.seconds} s, "
+        f"{clock.processor_seconds} s of processors"
+    )
+    if options.write:
+        results.write_cases("fuzz", options.count, failed, clock, options.jobs)
     return failed

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
 import traceback
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 
 from rich.progress import track
 
-from .. import models_alike
+from .. import models_alike, results
 
 #: Seeds of a job for one process.
 BATCH = 10
@@ -42,10 +41,11 @@ def main(args: Sequence[str] = ()) -> int:
     parser.add_argument("--first", type=int, default=0, help="seed to begin with (%(default)s)")
     parser.add_argument("--count", type=int, default=2000, help="models (%(default)s)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (%(default)s)")
+    parser.add_argument("--write", action="store_true", help=results.HELP)
     options = parser.parse_args(args)
     for config in models_alike.CONFIGS:
         models_alike.build(config)
-    begin = time.perf_counter()
+    clock = results.Clock()
     end = options.first + options.count
     todo = [range(at, min(at + BATCH, end)) for at in range(options.first, end, BATCH)]
     outcomes: list[str] = []
@@ -59,11 +59,13 @@ def main(args: Sequence[str] = ()) -> int:
     refused = [outcome for outcome in outcomes if outcome.startswith("refused")]
     for outcome in sorted({*refused}):
         print(outcome)
-    alike, seconds = outcomes.count("alike"), time.perf_counter() - begin
     print(
-        f"{options.count} models from seed {options.first}: {alike} alike, {len(refused)} refused, "
-        f"{len(failed)} different, {seconds:.0f} s"
+        f"{options.count} models from seed {options.first}: {outcomes.count('alike')} alike, "
+        f"{len(refused)} refused, {len(failed)} different, {clock.seconds} s, "
+        f"{clock.processor_seconds} s of processors"
     )
     for seed in failed:
         print(f'failed; add to FAILED_ONCE of tests/test_random_models.py: {seed}: "why",')
+    if options.write:
+        results.write_cases("models", options.count, len(failed), clock, options.jobs)
     return len(failed) + (len(refused) > max(2, MOST_REFUSED * options.count))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
@@ -18,6 +17,7 @@ from pathlib import Path
 from rich.progress import track
 from weft.hdl.config import load
 
+from .. import results
 from ..side_by_side import Bench
 
 ODD = str(Path(__file__).parent.with_name("configs") / "odd.toml")
@@ -78,10 +78,11 @@ def main(args: Sequence[str] = ()) -> int:
     parser.add_argument("--first", type=int, default=0, help="seed to begin with (%(default)s)")
     parser.add_argument("--count", type=int, default=100_000, help="programs (%(default)s)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (%(default)s)")
+    parser.add_argument("--write", action="store_true", help=results.HELP)
     options = parser.parse_args(args)
     for config in CONFIGS:
         bench(config)  # builds the simulators, one after the other
-    begin = time.perf_counter()
+    clock = results.Clock()
     failed: list[int] = []
     todo = list(batches(options.first, options.count))
     with ProcessPoolExecutor(options.jobs) as pool:
@@ -89,9 +90,14 @@ def main(args: Sequence[str] = ()) -> int:
             for seed, text in found:
                 failed.append(seed)
                 print(text, flush=True)
-    seconds = time.perf_counter() - begin
-    rate = options.count / seconds
-    print(f"{options.count} programs from seed {options.first}, {rate:.1f} a second")
+    print(
+        f"{options.count} programs from seed {options.first}: {len(failed)} failed, "
+        f"{clock.seconds} s, {clock.processor_seconds} s of processors"
+    )
     for seed in failed:
         print(f'failed; add to FAILED_ONCE: {seed}: "why it failed",')
+        start = seed // BATCH * BATCH
+        print(f'again: make verify ARGS="programs --first {start} --count {seed - start + 1}"')
+    if options.write:
+        results.write_cases("programs", options.count, len(failed), clock, options.jobs)
     return len(failed)

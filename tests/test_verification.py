@@ -1,0 +1,46 @@
+"""The page on verification: its table is what the campaigns recorded, its campaigns exist."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+from . import results
+from .campaigns.__main__ import CAMPAIGNS
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+
+import verification  # noqa: E402
+
+PAGE = verification.PAGE.read_text(encoding="utf-8")
+
+
+def test_the_page_has_the_recorded_results():
+    found = json.loads(results.FILE.read_text(encoding="utf-8"))
+    assert verification.fill(PAGE, found) == PAGE, "run `python tools/verification.py`"
+    assert not [name for name, values in found.items() if values.get("failures")]
+
+
+def test_campaigns_and_files_exist():
+    lists = re.findall(r"campaigns? ((?:`\w+`(?:, )?)+)", PAGE)
+    named = {name for names in lists for name in re.findall(r"`(\w+)`", names)}
+    assert named
+    assert named <= {*CAMPAIGNS}
+    files = re.findall(r"`((?:tests|tools|docs)/[\w*/.]+)`", PAGE)
+    assert len(files) > 5
+    assert not [name for name in files if not [*ROOT.glob(name)]]
+
+
+def test_the_table(tmp_path, monkeypatch):
+    clock = results.Clock()
+    monkeypatch.setattr(results, "FILE", tmp_path / "r.json")
+    results.write_cases("programs", 3000, 1, clock, 2)
+    found = json.loads(results.FILE.read_text())
+    assert found["programs"]["jobs"] == 2
+    found["programs"] |= {"seconds": 90, "processor_seconds": 60}
+    assert verification.table(found).splitlines()[2] == (
+        "| `programs` | 3,000 | 1 | 2 min | 1 min | 20 ms |"
+    )

@@ -1,0 +1,40 @@
+"""The table of docs/verification.md, from the campaigns' results in docs/robustness.json.
+
+usage: python tools/verification.py
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+PAGE = Path(__file__).parents[1] / "docs" / "verification.md"
+RESULTS = PAGE.with_name("robustness.json")
+
+
+def table(results: dict[str, Any]) -> str:
+    """Cases, failures and times of each campaign that recorded them."""
+    lines = ["| Campaign | Cases | Failures | Wall | Processors | a case |"]
+    lines.append("|---|---:|---:|---:|---:|---:|")
+    for name, found in results.items():
+        if "cases" in found:
+            seconds, used = found["seconds"], found["processor_seconds"]
+            each = 1000 * used / max(1, found["cases"])
+            lines.append(
+                f"| `{name}` | {found['cases']:,} | {found['failures']:,} | {seconds / 60:.0f} min "
+                f"| {used / 60:.0f} min | {each:.0f} ms |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def fill(text: str, results: dict[str, Any]) -> str:
+    """The page with its table replaced."""
+    mark = re.compile(r"(?<=<!-- campaigns -->\n).*?(?=<!-- /campaigns -->)", re.DOTALL)
+    return mark.sub(lambda _: table(results), text)
+
+
+if __name__ == "__main__":
+    old = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(fill(old, json.loads(RESULTS.read_text(encoding="utf-8"))), encoding="utf-8")
