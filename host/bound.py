@@ -47,25 +47,27 @@ class Product:
         return tiles * max(self.m, rows) + rows + cols - 1
 
 
-def product(node: Node, graph: Graph) -> Product | None:
-    """The matrix products of a node for one image; None of a node without any."""
+def product(node: Node, graph: Graph, *, batch: int = 1) -> Product | None:
+    """The matrix products of a node for `batch` images; None of a node without any."""
     out = graph.tensors[node.output]
     match node:
         case Conv():
             channels, height, width, inner = node.weight.shape
             return Product(
                 node.groups,
-                out.height * out.width,
+                batch * out.height * out.width,
                 height * width * inner,
                 channels // node.groups,
                 depthwise=node.groups == channels and node.groups > 1 and inner == 1,
             )
         case MatMul(transposed=True):
             source = graph.tensors[node.input]
-            return Product(node.heads, out.width, source.channels // node.heads, out.channels)
+            count = batch * node.heads
+            return Product(count, out.width, source.channels // node.heads, out.channels)
         case MatMul():
             source = graph.tensors[node.input]
-            return Product(node.heads, out.width, source.channels, out.channels // node.heads)
+            count = batch * node.heads
+            return Product(count, out.width, source.channels, out.channels // node.heads)
         case _:
             return None
 
@@ -76,8 +78,10 @@ def macs(node: Node, graph: Graph) -> int:
     return found.macs if found else 0
 
 
-def compulsory_bytes(nodes: Sequence[Node], graph: Graph) -> int:
-    """Bytes of weights, inputs (but for residuals) and output of nodes that run as one, once."""
+def compulsory_bytes(nodes: Sequence[Node], graph: Graph, *, batch: int = 1) -> int:
+    """Bytes of weights, inputs (but for residuals) and output of nodes that run as one, once;
+    inputs and output of `batch` images.
+    """
     if not nodes:
         return 0
     made = {node.output for node in nodes}
@@ -89,14 +93,21 @@ def compulsory_bytes(nodes: Sequence[Node], graph: Graph) -> int:
     ]
     shapes = [graph.tensors[name].shape for name in dict.fromkeys((*read, nodes[-1].output))]
     weights = sum(node.weight.size for node in nodes if isinstance(node, Conv))
-    return weights + sum(height * width * channels for height, width, channels in shapes)
+    return weights + batch * sum(height * width * channels for height, width, channels in shapes)
 
 
 def bound_cycles(
-    nodes: Sequence[Node], graph: Graph, config: Config, *, beat_interval: int = 1
+    nodes: Sequence[Node],
+    graph: Graph,
+    config: Config,
+    *,
+    beat_interval: int = 1,
+    batch: int = 1,
 ) -> int:
-    """The reference bound of nodes that run as one, in cycles; a beat takes `beat_interval`."""
-    products = [found for node in nodes if (found := product(node, graph))]
+    """The reference bound of nodes that run as one, in cycles, for `batch` images; a beat takes
+    `beat_interval`.
+    """
+    products = [found for node in nodes if (found := product(node, graph, batch=batch))]
     time = sum(found.cycles(config.rows, config.cols) for found in products)
-    beats = -(-compulsory_bytes(nodes, graph) // config.bus_bytes)
+    beats = -(-compulsory_bytes(nodes, graph, batch=batch) // config.bus_bytes)
     return max(time, beats * beat_interval)

@@ -42,9 +42,9 @@ def listing(program: Program) -> str:
     lines = [f"; {program.name} for {program.config.name}", f"; bytes: {sizes}"]
     ends: dict[tuple[int, int], list[str]] = {}
     for layer in program.layers:
-        if not layer.on_host:
-            end = layer.run, layer.last_vector
-            ends.setdefault(end, []).append(f"end of {layer.kind} {layer.name}")
+        for end in layer.ends:
+            text = f"end of {layer.kind} {layer.name}"
+            ends.setdefault((layer.run, end), []).append(text)
     calls = [(call.after, f"the host computes {call.graph.name}") for call in program.calls]
     digits = len(str(len(program.code) // INSTRUCTION_BYTES - 1))
     run = vectors = 0

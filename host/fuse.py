@@ -9,7 +9,7 @@ enough ("staged"). A table follows whatever wrote its input.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from .codegen.tiling import MOST_STRIDE, POINTS, Reach, blocks, chunks, most_chunk
@@ -17,6 +17,7 @@ from .ir import Concat, Conv, Graph, Host, MatMul, Node, Pool, Table, sources
 
 if TYPE_CHECKING:
     from ..hdl.config import Config
+    from .batch import Batch
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,14 @@ class Op:
     in the same pass; or an operation of the host.
 
     `staged` says that the pool reads requantized rows, not accumulators; `on_host` that the host
-    computes it.
+    computes it; `joint` that it takes all images of a batch at once, its tensors those of
+    :attr:`.Batch.stacked`.
     """
 
     nodes: tuple[Node, ...]
     staged: bool = False
     on_host: bool = False
+    joint: bool = False
 
     @property
     def conv(self) -> Conv | None:
@@ -112,20 +115,21 @@ def kind(node: Node) -> str:
     return type(node).__name__.lower()
 
 
-def fuse(graph: Graph, config: Config, host: frozenset[str] = frozenset()) -> tuple[Op, ...]:
-    """The operations that compute `graph` on `config`, in order.
+def fuse(batch: Batch, config: Config, host: frozenset[str] = frozenset()) -> tuple[Op, ...]:
+    """The operations that compute `batch` on `config`, in order.
 
     The nodes called `host` are the host's. Other concatenations are no operations: their inputs
     are written where they belong.
     """
-    uses: dict[str, int] = {graph.output: 1}
-    for node in graph.nodes:
+    uses: dict[str, int] = {batch.one.output: 1}
+    for node in batch.one.nodes:
         for name in sources(node):
             uses[name] = uses.get(name, 0) + 1
     ops: list[Op] = []
-    for node in graph.nodes:
+    for node in batch.stacked.nodes:
+        joint = node.name in batch.joint
         if node.name in host:
-            ops.append(Op((node,), on_host=True))
+            ops.append(Op((node,), on_host=True, joint=joint))
             continue
         if isinstance(node, Concat):
             continue
@@ -136,18 +140,20 @@ def fuse(graph: Graph, config: Config, host: frozenset[str] = frozenset()) -> tu
             and uses[last.output] == 1
             and not last.on_host
             and last.table is None
+            and last.joint == joint
         ):
+            longer = replace(last, nodes=(*last.nodes, node))
             if isinstance(node, Table):
-                ops[-1] = Op((*last.nodes, node), last.staged)
+                ops[-1] = longer
                 continue
             if isinstance(node, Pool) and last.conv is not None and last.pool is None:
-                if _drains(last.conv, node, graph, config):
-                    ops[-1] = Op((last.conv, node))
+                if _drains(last.conv, node, batch.graph(node.name), config):
+                    ops[-1] = longer
                     continue
-                if _stageable(node, graph, config):
-                    ops[-1] = Op((last.conv, node), staged=True)
+                if _stageable(node, batch.graph(node.name), config):
+                    ops[-1] = replace(longer, staged=True)
                     continue
-        ops.append(Op((node,)))
+        ops.append(Op((node,), joint=joint))
     return tuple(ops)
 
 

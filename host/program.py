@@ -13,7 +13,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +35,7 @@ from .verify import verify_part
 if TYPE_CHECKING:
     from .device import Device
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 #: Contents of the CONST, INPUT, OUTPUT and SCRATCH segments.
 Segments = tuple[bytes, bytes, bytes, bytes]
@@ -98,7 +98,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Layer:
-    """What a stretch of the program computes, for reports.
+    """What stretches of the program compute, for reports; numbers are those of a whole batch.
 
     Parameters
     ----------
@@ -108,8 +108,9 @@ class Layer:
         Multiply-accumulates that it needs.
     bound_cycles
         The reference bound of its cycles.
-    last_vector
-        The layer ends when VECTOR has completed this many instructions of its run.
+    ends
+        The layer ends, for each stretch in which it is worked on, when VECTOR has completed this
+        many instructions of its run. Image by image a layer has a stretch for each of them.
     dump
         Where its output is stored, in programs compiled for inspection.
     run
@@ -126,7 +127,7 @@ class Layer:
     kind: str
     macs: int
     bound_cycles: int
-    last_vector: int
+    ends: tuple[int, ...]
     dump: Port | None = None
     run: int = 0
     on_host: bool = False
@@ -149,9 +150,9 @@ class Call:
     after
         How many runs of the machine have ended before.
     graph
-        One node, with its tensors.
+        One node, with its tensors of one image.
     ports
-        Where the tensors that it reads lie, and last the one that it writes.
+        Where, for all images, the tensors that it reads lie, and last the one that it writes.
     """
 
     after: int
@@ -160,27 +161,34 @@ class Call:
 
     def apply(self, segments: Segments) -> Segments:
         """The segments after the call."""
-        values = {port.name: _view(port, segments)[None] for port in self.ports}
-        out = evaluate(self.graph, self.graph.nodes[0], values)[0]
+        values = {
+            port.name: _view(port, segments).reshape(-1, *self.graph.tensors[port.name].shape)
+            for port in self.ports
+        }
+        out = evaluate(self.graph, self.graph.nodes[0], values)
         target = self.ports[-1]
         data = np.frombuffer(segments[target.segment], np.int8).copy()
-        data[target.indices()] = out
+        data[target.indices()] = out.reshape(target.shape)
         changed = list(segments)
         changed[target.segment] = data.tobytes()
         return changed[0], changed[1], changed[2], changed[3]
 
 
-def layer_ends(layers: Sequence[Layer], done: Sequence[int] | np.ndarray, total: int) -> list[int]:
-    """The cycle in which each of `layers` ends.
+def stretches(
+    layers: Sequence[Layer], done: Sequence[int] | np.ndarray, total: int
+) -> list[tuple[int, int]]:
+    """The stretches of a run in order: which of `layers` it is, and the cycle in which it ends.
 
     Parameters
     ----------
     done
         Completion of each of VECTOR's instructions.
     total
-        Cycles of the run; the last layer takes the end of it.
+        Cycles of the run; the last stretch takes the end of it.
     """
-    return [*(int(done[layer.last_vector - 1]) for layer in layers[:-1]), total][: len(layers)]
+    order = sorted((end, index) for index, layer in enumerate(layers) for end in layer.ends)
+    ends = [int(done[end - 1]) for end, _ in order]
+    return [(index, end) for (_, index), end in zip(order, [*ends[:-1], total], strict=False)]
 
 
 @dataclass(frozen=True)
@@ -205,6 +213,9 @@ class Program:
         In order of completion.
     calls
         What the host computes between runs of the machine, in order.
+    batch
+        Images that it takes at a time. Every map in DRAM has those of all of them, one below the
+        other: a port's rows are `batch` times those of an image.
 
     Raises
     ------
@@ -223,6 +234,7 @@ class Program:
     output: Port
     layers: tuple[Layer, ...] = ()
     calls: tuple[Call, ...] = ()
+    batch: int = 1
 
     def __post_init__(self) -> None:
         if not (self.code or self.calls) or len(self.code) % INSTRUCTION_BYTES:
@@ -238,9 +250,15 @@ class Program:
                 raise ProgramError(
                     f"port {port.name!r} must lie in {segment.name}, not in {port.segment.name}"
                 )
+        if self.batch < 1:
+            raise ProgramError(f"a batch has at least 1 image, not {self.batch}")
         dumps = [layer.dump for layer in self.layers if layer.dump is not None]
         ports = [port for call in self.calls for port in call.ports]
         for port in (self.input, self.output, *dumps, *ports):
+            if port.shape[0] % self.batch:
+                raise ProgramError(
+                    f"port {port.name!r} has {port.shape[0]} rows, not those of {self.batch} images"
+                )
             if port.end > self.sizes[port.segment]:
                 raise ProgramError(
                     f"port {port.name!r} ends at byte {port.end} of {port.segment.name}, "
@@ -264,8 +282,14 @@ class Program:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of all layers."""
+        """Multiply-accumulates of all layers for a batch."""
         return sum(layer.macs for layer in self.layers)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of an image."""
+        height, width, channels = self.input.shape
+        return height // self.batch, width, channels
 
     def instructions(self) -> tuple[Instruction, ...]:
         """The decoded code; ProgramError where it is not legal for the configuration."""
@@ -290,19 +314,28 @@ class Program:
     # -- data ----------------------------------------------------------------------------------
 
     def pack_input(self, x: np.ndarray) -> bytes:
-        """The INPUT segment that holds int8 `x` [height, width, channels], zero elsewhere."""
-        if not isinstance(x, np.ndarray) or x.dtype != np.int8 or x.shape != self.input.shape:
+        """The INPUT segment that holds int8 `x` [images, height, width, channels], zero elsewhere.
+
+        A program for one image also takes it without the first axis.
+        """
+        full = self.batch, *self.input_shape
+        short = full[1:] if self.batch == 1 else full
+        if not isinstance(x, np.ndarray) or x.dtype != np.int8 or x.shape not in (full, short):
             given = f"{x.dtype} {x.shape}" if isinstance(x, np.ndarray) else brief(x)
             raise ProgramError(
-                f"input {self.input.name!r} must be int8 {self.input.shape}, not {given}"
+                f"input {self.input.name!r} must be int8 {short}, not {given}"
             )
         out = np.zeros(self.input_bytes, np.int8)
-        out[self.input.indices()] = x
+        out[self.input.indices()] = x.reshape(self.input.shape)
         return out.tobytes()
 
-    def unpack(self, port: Port, segments: tuple[bytes, bytes, bytes, bytes]) -> np.ndarray:
-        """The int8 [height, width, channels] map that `port` shows in `segments`."""
+    def unpack(self, port: Port, segments: Segments) -> np.ndarray:
+        """The int8 [images · height, width, channels] map that `port` shows in `segments`."""
         return _view(port, segments)
+
+    def images(self, port: Port, segments: Segments) -> np.ndarray:
+        """The same as int8 [images, height, width, channels]."""
+        return self.unpack(port, segments).reshape(self.batch, -1, *port.shape[1:])
 
     def segments(self, x: np.ndarray) -> Segments:
         """The segments before the first run, for input `x`."""
@@ -370,6 +403,7 @@ class Program:
             "name": self.name,
             "config": dataclasses.asdict(self.config),
             "fingerprint": f"{self.config.fingerprint:016x}",
+            "batch": self.batch,
             "sizes": self.sizes,
             "input": dataclasses.asdict(self.input),
             "output": dataclasses.asdict(self.output),
@@ -470,6 +504,7 @@ def _parse(data: bytes) -> Program:
         raise ProgramError("the file is damaged: its digest does not match its contents")
     try:
         config = Config(**header["config"])
+        batch = _integer(header["batch"])
         if header["fingerprint"] != f"{config.fingerprint:016x}":
             raise ProgramError("the fingerprint is not that of the configuration beside it")
         sizes = [_integer(size) for size in header["sizes"]]
@@ -486,7 +521,8 @@ def _parse(data: bytes) -> Program:
             input=_port(header["input"]),
             output=_port(header["output"]),
             layers=tuple(_layer(entry) for entry in header["layers"]),
-            calls=tuple(_call(entry, arrays) for entry in header["calls"]),
+            calls=tuple(_call(entry, arrays, batch) for entry in header["calls"]),
+            batch=batch,
         )
     except ConfigError as error:
         raise ProgramError(f"its configuration is not legal: {error}") from error
@@ -528,7 +564,7 @@ def _layer(entry: dict[str, Any]) -> Layer:
         kind=_text(entry["kind"]),
         macs=_integer(entry["macs"]),
         bound_cycles=_integer(entry["bound_cycles"]),
-        last_vector=_integer(entry["last_vector"]),
+        ends=tuple(_integer(end) for end in entry["ends"]),
         dump=None if entry["dump"] is None else _port(entry["dump"]),
         run=_integer(entry["run"]),
         on_host=bool(entry["on_host"]),
@@ -538,14 +574,17 @@ def _layer(entry: dict[str, Any]) -> Layer:
     )
 
 
-def _call(entry: dict[str, Any], arrays: dict[str, np.ndarray]) -> Call:
+def _call(entry: dict[str, Any], arrays: dict[str, np.ndarray], batch: int) -> Call:
     graph = decode(entry["graph"], arrays)
     if not isinstance(graph, Graph) or len(graph.nodes) != 1:
         raise TypeError("a call of the host is no single node")
     verify_part(graph)
     ports = tuple(_port(port) for port in entry["ports"])
     names = dict.fromkeys((*sources(graph.nodes[0]), graph.nodes[0].output))
-    if [(port.name, port.shape) for port in ports] != [(n, graph.tensors[n].shape) for n in names]:
+    shapes = [
+        replace(graph.tensors[n], height=batch * graph.tensors[n].height).shape for n in names
+    ]
+    if [(port.name, port.shape) for port in ports] != [*zip(names, shapes, strict=True)]:
         raise ValueError(f"the ports of {graph.name!r} are not its tensors")
     return Call(_integer(entry["after"]), graph, ports)
 
@@ -569,7 +608,7 @@ def _verify(program: Program) -> None:
         if layer.on_host:
             continue
         most = vectors[layer.run] if 0 <= layer.run < len(vectors) else -1
-        if not 0 <= layer.last_vector <= most:
+        if not all(0 < end <= most for end in layer.ends) or not layer.ends:
             raise ProgramError(
-                f"layer {layer.name!r} ends with VECTOR instruction {layer.last_vector} of {most}"
+                f"layer {layer.name!r} ends with VECTOR instructions {layer.ends} of {most}"
             )

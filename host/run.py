@@ -14,7 +14,7 @@ import numpy as np
 from ..hdl.brief import brief
 from ..hdl.isa import Unit
 from .device import DeviceError
-from .program import ProgramError, layer_ends
+from .program import ProgramError, stretches
 from .timing.machine import predict
 
 if TYPE_CHECKING:
@@ -31,8 +31,10 @@ class LayerReport:
 
     Attributes
     ----------
+    macs, bound_cycles
+        Of one batch.
     cycles
-        From the completion of the layer before to its own; None on devices that do not count.
+        From the completion of what was before to its own; None on devices that do not count.
     mismatches
         Bytes of its output that differ from the reference; None if not compared.
     """
@@ -64,9 +66,14 @@ class Report:
         """Inputs that were run."""
         return len(self.outputs)
 
+    @property
+    def batches(self) -> int:
+        """How often the program ran; the last batch may have had fewer images."""
+        return -(-self.images // self.program.batch)
+
     @cached_property
     def predictions(self) -> list[Prediction]:
-        """What the timing model says of each run of the machine for one image."""
+        """What the timing model says of each run of the machine for one batch."""
         return [
             predict(
                 self.program.config, code, latency=self.latency, beat_interval=self.beat_interval
@@ -76,7 +83,7 @@ class Report:
 
     @cached_property
     def accounts(self) -> list[Account | None]:
-        """For each of the program's layers what each unit does in it, for one image, by the timing
+        """For each of the program's layers what each unit does in it, for one batch, by the timing
         model; None for layers on the host.
         """
         out: list[Account | None] = [None] * len(self.program.layers)
@@ -90,7 +97,7 @@ class Report:
     @property
     def predicted_cycles(self) -> int:
         """What the timing model says of `cycles`."""
-        return sum(prediction.cycles for prediction in self.predictions) * self.images
+        return sum(prediction.cycles for prediction in self.predictions) * self.batches
 
     @property
     def as_predicted(self) -> bool | None:
@@ -99,7 +106,7 @@ class Report:
             return None
         total = Counter[str]()
         for prediction in self.predictions:
-            total.update({name: self.images * n for name, n in prediction.counters.items()})
+            total.update({name: self.batches * n for name, n in prediction.counters.items()})
         return self.counters == dict(total)
 
     @property
@@ -109,7 +116,7 @@ class Report:
 
     @property
     def bound_cycles(self) -> int:
-        """The reference bound for one input."""
+        """The reference bound for one batch."""
         return sum(layer.bound_cycles for layer in self.layers)
 
     @property
@@ -117,8 +124,8 @@ class Report:
         """Useful multiply-accumulates over those the array could have done in the time."""
         if not self.cycles_per_image:
             return None
-        config = self.program.config
-        return self.program.macs / (self.cycles_per_image * config.rows * config.cols)
+        config, macs = self.program.config, self.program.macs / self.program.batch
+        return macs / (self.cycles_per_image * config.rows * config.cols)
 
 
 def run(
@@ -133,16 +140,17 @@ def run(
     beat_interval: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> Report:
-    """Run `program` on `device` for each of `inputs`.
+    """Run `program` on `device` for each of `inputs`, a batch at a time.
 
     Parameters
     ----------
     inputs
-        int8 [N, height, width, channels].
+        int8 [N, height, width, channels]; the last batch is filled up with zeros.
     reference
         Every tensor of the network by name, int8 [N, …], as the interpreter computes them.
     inspect
-        The same network compiled with ``inspect=True``; run besides, to compare every layer.
+        The same network compiled for as many images with ``inspect=True``; run besides, to compare
+        every layer.
     checker
         A second device, that runs `inspect` at the same time.
     latency, beat_interval
@@ -174,30 +182,34 @@ def run(
         for layer in program.layers
     ]
     with ThreadPoolExecutor(1) as pool:
-        for index, x in enumerate(inputs):
+        for first in range(0, len(inputs), program.batch):
+            x = inputs[first : first + program.batch]
+            count = len(x)
+            x = np.pad(x, ((0, program.batch - count), *[(0, 0)] * (x.ndim - 1)))
+            expected = {n: t[first : first + count] for n, t in (reference or {}).items()}
             checked = None
             if inspect is not None and checker is not None:
                 checked = pool.submit(inspect.execute, checker, x)
             segments, results = program.execute(device, x)
-            out = program.unpack(program.output, segments)
-            report.outputs.append(out)
+            out = program.images(program.output, segments)[:count]
+            report.outputs += list(out)
             if all(result.counters for result in results):
                 _add_counters(report, results)
             if reference is not None:
                 report.mismatches = (report.mismatches or 0) + int(
-                    np.count_nonzero(out != reference[program.output.name][index])
+                    np.count_nonzero(out != expected[program.output.name])
                 )
             if reference is not None and inspect is not None:
                 segments, _ = checked.result() if checked else inspect.execute(device, x)
-                _compare_layers(report, inspect, segments, reference, index)
+                _compare_layers(report, inspect, segments, expected)
             if progress is not None:
-                progress(index + 1)
+                progress(first + count)
     report.seconds = time.perf_counter() - start
     return report
 
 
 def _add_counters(report: Report, results: list[Result]) -> None:
-    """Add the counters of each run for one input."""
+    """Add the counters of each run for one batch."""
     for result in results:
         report.cycles = (report.cycles or 0) + result.counters["CYCLES"]
         for name, value in result.counters.items():
@@ -215,30 +227,26 @@ def _layers_of(program: Program, number: int) -> list[int]:
 
 
 def _add_layer_cycles(report: Report, results: list[Result]) -> None:
-    """Split each run's cycles at its layers' last vector instructions; its end goes to the last."""
+    """Split each run's cycles where its layers' stretches end; its end goes to the last."""
     for number, result in enumerate(results):
         mine = _layers_of(report.program, number)
         done, total = result.completions(Unit.VECTOR), result.counters["CYCLES"]
         before = 0
-        ends = layer_ends([report.program.layers[i] for i in mine], done, total)
-        for index, end in zip(mine, ends, strict=True):
-            row = report.layers[index]
+        for index, end in stretches([report.program.layers[i] for i in mine], done, total):
+            row = report.layers[mine[index]]
             row.cycles = (row.cycles or 0) + end - before
             before = end
 
 
 def _compare_layers(
-    report: Report,
-    inspect: Program,
-    segments: Segments,
-    reference: dict[str, np.ndarray],
-    index: int,
+    report: Report, inspect: Program, segments: Segments, expected: dict[str, np.ndarray]
 ) -> None:
-    """Count the bytes in which the layers of input `index` differ from the reference."""
+    """Count the bytes in which the layers of a batch differ from what is expected."""
     for row, layer in zip(report.layers, inspect.layers, strict=True):
         if layer.dump is None:
             continue
-        got = inspect.unpack(layer.dump, segments)
-        wrong = int(np.count_nonzero(got != reference[layer.dump.name][index]))
+        want = expected[layer.dump.name]
+        got = inspect.images(layer.dump, segments)[: len(want)]
+        wrong = int(np.count_nonzero(got != want))
         row.mismatches = (row.mismatches or 0) + wrong
         report.mismatches = (report.mismatches or 0) + wrong

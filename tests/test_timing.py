@@ -168,7 +168,7 @@ def test_layers():
     prediction = predict(config, program.code)
     accounts = prediction.by_layer(program.layers)
     done = prediction.timeline[Unit.VECTOR][:, 2]
-    ends = [int(done[layer.last_vector - 1]) for layer in program.layers[:-1]]
+    ends = [int(done[layer.ends[0] - 1]) for layer in program.layers[:-1]]
     ends.append(prediction.cycles)
     whole = prediction.account()
     for unit in Unit:

@@ -63,8 +63,8 @@ def account(program: Program, latency: int = 50) -> str:
     ]
     before = first = waited = streamed = 0
     for layer in program.layers:
-        mine = array[first : layer.last_vector]
-        first = layer.last_vector
+        mine = array[first : layer.ends[0]]
+        first = layer.ends[0]
         wait = stream = 0
         for start, end in mine:
             wait, stream, before = wait + start - before, stream + end - start, end

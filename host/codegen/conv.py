@@ -98,7 +98,7 @@ class _Tile:
             group = self._group([b for b in parts if start <= b.first < end])
             self._emit_group(group)
             if self._plan.target is not None:
-                home = self._emitter.plan.homes[self._op.output]
+                home = self._emitter.home(self._op.output)
                 self._emitter.transfer(Opcode.STORE, home, group.target, group.box)
 
     def _group(self, parts: list[Block]) -> _Group:

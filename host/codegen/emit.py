@@ -14,7 +14,7 @@ from ...hdl.numerics import PARAMETER_BYTES, Parameter
 from ..schedule import Access, Step
 from .rings import Ring
 from .tiling import MOST_INPUTS
-from .views import Box, Home, View, dram_pitch
+from .views import Box, Home, View, dram_pitch, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -41,6 +41,8 @@ class Emitter:
         The CONST segment so far.
     layer
         The operation that steps belong to.
+    image
+        The image of the batch that is worked on; None for all of them.
     half
         The accumulator half for the next chunk.
     """
@@ -48,8 +50,9 @@ class Emitter:
     def __init__(self, config: Config, plan: Plan):
         self.const = bytearray()
         self.layer = 0
+        self.image: int | None = None
         self.config = config
-        self.plan = plan
+        self._plan = plan
         self._offsets: dict[Hashable, tuple[int, int]] = {}
         self.begin()
 
@@ -63,6 +66,14 @@ class Emitter:
         self._tables = Ring(config.tables, 1)
         self._parameters = Ring(config.par_entries, max(1, bus // PARAMETER_BYTES))
         self._turns: dict[int, int] = {}
+
+    def home(self, name: str) -> Home:
+        """Where a tensor lies in DRAM."""
+        return self._plan.home(name, self.image)
+
+    def view(self, name: str) -> View:
+        """Where a tensor lies in ACT."""
+        return self._plan.view(name, self.image)
 
     # -- steps and their effects ---------------------------------------------------------------
 
@@ -173,6 +184,10 @@ class Emitter:
 
     # -- tensors that pass through ACT ---------------------------------------------------------
 
+    def store(self, name: str, home: Home) -> None:
+        """Store a tensor that lives in ACT."""
+        self.transfer(Opcode.STORE, home, self.view(name), whole(home.tensor))
+
     def buffer(self, buffers: Buffers) -> int:
         """Address of the next of `buffers`, in turn."""
         turn = self._turns[buffers.base] = self._turns.get(buffers.base, -1) + 1
@@ -273,8 +288,8 @@ def window(
 ) -> Window:
     """The window of `box` of tensor `name`: its view in ACT, or a new tile with these pitches."""
     if buffers is None:
-        return Window(emitter, emitter.plan.views[name], None)
-    home = emitter.plan.homes[name]
+        return Window(emitter, emitter.view(name), None)
+    home = emitter.home(name)
     view = View.at(emitter.buffer(buffers), home.tensor, box, pitch, pixel_pitch)
     return Window(emitter, view, home)
 
@@ -286,8 +301,8 @@ def target_view(emitter: Emitter, name: str, buffers: Buffers | None, box: Box) 
     byte lanes that follow each other, far enough apart for a row of the tile.
     """
     if buffers is None:
-        return emitter.plan.views[name]
-    home = emitter.plan.homes[name]
+        return emitter.view(name)
+    home = emitter.home(name)
     base = emitter.buffer(buffers)
     if home.channel_pitch == 1:
         return View.at(base, home.tensor, box, box.width * box.depth, box.depth)

@@ -103,14 +103,14 @@ def emit_matmul(emitter: Emitter, op: Op, plan: OpPlan, graph: Graph) -> None:
                 _drain(emitter, op, target, head, x, piece.width, c, count, par)
                 emitter.half ^= 1
         if plan.target is not None:
-            emitter.transfer(Opcode.STORE, emitter.plan.homes[op.output], target, head.target)
+            emitter.transfer(Opcode.STORE, emitter.home(op.output), target, head.target)
 
 
 def _load(emitter: Emitter, node: MatMul, head: Head, channel: int) -> int:
     """The first WGT row of the second operand's columns from output channel `channel` on."""
     config = emitter.config
-    home = emitter.plan.homes[node.other]
-    key = "activations", node.name, head.first, channel
+    home = emitter.home(node.other)
+    key = "activations", node.name, emitter.image, head.first, channel
     found = emitter.weights.find(key)
     if found is not None:
         return found

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from ...hdl.isa import Segment
 from ...hdl.write_engine import WRITE_BURSTS, write_burst_beats
+from ..batch import regions
 from ..errors import CompileError
 from ..ir import Concat
 from .emit import transposed_pitch
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ...hdl.config import Config
+    from ..batch import Batch
     from ..fuse import Op
     from ..ir import Conv, Graph, MatMul, Tensor
     from .geometry import Tile
@@ -80,6 +82,8 @@ class OpPlan:
         Where the tiles of inputs and output pass through ACT; None where they live there.
     stage
         Address of the rows that a staged pool reads.
+    times
+        How often it runs: once for each image of a batch, unless for all at once.
     """
 
     height: int
@@ -91,12 +95,18 @@ class OpPlan:
     residual: Buffers | None = None
     target: Buffers | None = None
     stage: int = 0
+    times: int = 1
 
 
 @dataclass
 class Plan:
-    """Homes in DRAM, views in ACT, and a plan for each operation."""
+    """Homes in DRAM, views in ACT, and a plan for each operation.
 
+    Homes are those of all images of the batch, stacked; so are views of tensors that outlive an
+    image's turn.
+    """
+
+    batch: Batch
     homes: dict[str, Home] = field(default_factory=dict)
     views: dict[str, View] = field(default_factory=dict)
     ops: list[OpPlan] = field(default_factory=list)
@@ -105,7 +115,27 @@ class Plan:
     @property
     def cost(self) -> int:
         """About how many cycles all of them take."""
-        return sum(op.cost for op in self.ops)
+        return sum(op.cost * op.times for op in self.ops)
+
+    def home(self, name: str, image: int | None) -> Home:
+        """The home of an image's tensor, or with None of all images'."""
+        return self.part(self.homes[name], image)
+
+    def part(self, home: Home, image: int | None) -> Home:
+        """An image's part of a home of all of them, or with None all of it."""
+        if image is None:
+            return home
+        tensor = self.batch.one.tensors[home.tensor.name]
+        offset = home.offset + image * tensor.height * home.row_pitch
+        return replace(home, tensor=tensor, offset=offset)
+
+    def view(self, name: str, image: int | None) -> View:
+        """The view of an image's tensor, or with None of all images'."""
+        view, tensor = self.views[name], self.batch.one.tensors[name]
+        if image is None or view.tensor.height == tensor.height:
+            return view
+        origin = view.origin + image * tensor.height * view.row_pitch
+        return replace(view, tensor=tensor, box=whole(tensor), origin=origin)
 
 
 class _NoRoom(Exception):
@@ -116,22 +146,28 @@ class _NoRoom(Exception):
         self.step = step
 
 
-def plan(graph: Graph, ops: tuple[Op, ...], config: Config) -> Plan:
-    """Plan the operations of `graph`.
+def plan(batch: Batch, ops: tuple[Op, ...], config: Config) -> Plan:
+    """Plan the operations of `batch`.
 
     Raises
     ------
     CompileError
         An operation does not fit this machine, however it is cut.
     """
-    planner = _Planner(graph, ops, config)
+    planner = _Planner(batch, ops, config)
     return planner.improve(planner.feasible(planner.in_dram()))
 
 
 class _Planner:
-    """Tensors that are concatenated live in the map that they become part of, their root."""
+    """Tensors that are concatenated live in the map that they become part of, their root.
 
-    def __init__(self, graph: Graph, ops: tuple[Op, ...], config: Config):
+    A root is stacked, so that it holds all images of the batch, if it outlives an image's turn: if
+    operations of several regions touch it, or one that takes all images at once.
+    """
+
+    def __init__(self, batch: Batch, ops: tuple[Op, ...], config: Config):
+        graph = batch.one
+        self._batch = batch
         self._graph = graph
         self._ops = ops
         self._config = config
@@ -152,6 +188,7 @@ class _Planner:
             self.births[root] = min(self.births.get(root, birth), birth)
             death = max(deaths.get(name, -1), birth if name in births else -1)
             self.deaths[root] = max(self.deaths.get(root, -1), death)
+        self._stacked = self._stack() if batch.images > 1 else set[str]()
         self._pinned = {root for root in self.births if not self._on_beats(root)}
         self._tile_costs: dict[tuple[str, int, int], tuple[int, int, int, int]] = {}
         self._block_counts: dict[str, Counter[tuple[int, int]]] = {}
@@ -159,6 +196,33 @@ class _Planner:
         self._slacks: dict[str, int] = {}
         self._tilings: dict[tuple[str, int, int], list[Tile]] = {}
         self._cuts: dict[tuple, OpPlan | None] = {}
+
+    def _stack(self) -> set[str]:
+        """The stacked roots; they live from the begin of a region to the end of one."""
+        ends = {self._roots[name][0] for name in (self._graph.input, self._graph.output)}
+        region_of = {step: region for region in regions(self._ops) for step in region}
+        touched: dict[str, set[range]] = {root: set() for root in self.births}
+        joint = set[str]()
+        for step, op in enumerate(self._ops):
+            for name in (*op.inputs, op.output):
+                root = self._roots[name][0]
+                touched[root].add(region_of[step])
+                joint |= {root} if op.joint else set()
+        stacked = {root for root in self.births if len(touched[root]) > 1} | joint | ends
+        for root in stacked:
+            if self.births[root] in region_of:
+                self.births[root] = region_of[self.births[root]].start
+            if self.deaths[root] in region_of:
+                self.deaths[root] = region_of[self.deaths[root]].stop - 1
+        return stacked
+
+    def _stored(self, root: str) -> Tensor:
+        """`root` as it lies in ACT."""
+        return (self._batch.stacked if root in self._stacked else self._graph).tensors[root]
+
+    def _of(self, op: Op) -> Graph:
+        """The graph with the tensors that `op` works on."""
+        return self._batch.graph(op.nodes[0].name)
 
     def _on_beats(self, root: str) -> bool:
         """Whether the parts of `root`, if it has any, lie on bus beats, so that it can in DRAM."""
@@ -180,12 +244,13 @@ class _Planner:
                 names |= {*op.inputs, op.output}
                 names |= {n for n in self.births if self.births[n] < step < self.deaths[n]}
         half = self._config.act_bytes // 2
-        names |= {n for n in self.births if self.size(graph.tensors[n]) > half}
+        names |= {n for n in self.births if self.size(n) > half}
         return {self._roots[name][0] for name in names} - self._pinned
 
-    def size(self, tensor: Tensor) -> int:
-        """Bytes of a tensor kept in ACT."""
-        return tensor.height * self._pitch(tensor, tensor.width) + self._slack(tensor.name)
+    def size(self, root: str) -> int:
+        """Bytes of a root kept in ACT."""
+        tensor = self._stored(root)
+        return tensor.height * self._pitch(tensor, tensor.width) + self._slack(root)
 
     def _slack(self, name: str) -> int:
         """Bytes behind a tensor that windows may read besides, where reductions are rounded up."""
@@ -210,7 +275,7 @@ class _Planner:
             for name in self.births
             if self.births[name] <= step <= self.deaths[name] and name not in in_dram | self._pinned
         ]
-        return sorted(names, key=lambda name: -self.size(self._graph.tensors[name]))
+        return sorted(names, key=lambda name: -self.size(name))
 
     def feasible(self, in_dram: set[str]) -> Plan:
         """The first plan that fits, with the largest tensors sent to DRAM where room is short."""
@@ -241,7 +306,7 @@ class _Planner:
 
     def attempt(self, in_dram: set[str]) -> Plan:
         """A plan in which the roots of `in_dram`, and no others, live in DRAM."""
-        result = Plan()
+        result = Plan(self._batch)
         for root in self.births:
             if root in in_dram:
                 self._settle(root, result)
@@ -254,21 +319,24 @@ class _Planner:
                 for name, view in result.views.items()
                 if self._roots[name][0] == name and self.deaths[name] >= step
             ]
-            root = self._roots[op.output][0]
-            if root not in in_dram and root not in result.views:
+            born = [root for root in self.births if self.births[root] == step]
+            for root in born:
+                if root in in_dram:
+                    continue
                 view = self._keep(op, root, step, result, taken)
                 if view is None:
                     raise _NoRoom(step)
                 taken.append(self._extent(view))
+                graph = self._batch.stacked if root in self._stacked else self._graph
                 for name, channel in self._members(root):
-                    tensor = self._graph.tensors[name]
+                    tensor = graph.tensors[name]
                     result.views[name] = replace(
                         view, tensor=tensor, box=whole(tensor), origin=view.origin + channel
                     )
             chosen = self._cut(op, result, taken)
             if chosen is None:
                 raise _NoRoom(step)
-            result.ops.append(chosen)
+            result.ops.append(replace(chosen, times=1 if op.joint else self._batch.images))
         return result
 
     def _extent(self, view: View) -> tuple[int, int]:
@@ -280,34 +348,35 @@ class _Planner:
         return [(name, c) for name, (other, c) in self._roots.items() if other == root]
 
     def _settle(self, root: str, result: Plan) -> None:
-        """Give `root` and what is part of it homes in DRAM."""
-        tensor, config = self._graph.tensors[root], self._config
+        """Give `root` and what is part of it homes in DRAM, for all images."""
+        tensor, config = self._batch.stacked.tensors[root], self._config
         segment, offset = Segment.SCRATCH, result.scratch_bytes
         if root in (self._graph.input, self._graph.output):
             segment = Segment.INPUT if root == self._graph.input else Segment.OUTPUT
             offset = 0
         if root in self._transposed:
             pitch = dram_pitch(tensor.width, config)
-            home = Home(tensor, segment, offset, 0, 1, pitch)
+            home = Home(tensor, segment, offset, tensor.channels * pitch, 1, pitch)
         else:
             pitch = dram_pitch(tensor.width * tensor.channels, config)
             home = Home(tensor, segment, offset, pitch, tensor.channels)
         if segment == Segment.SCRATCH:
             result.scratch_bytes += home.bytes
         for name, channel in self._members(root):
-            part = self._graph.tensors[name]
+            part = self._batch.stacked.tensors[name]
             result.homes[name] = replace(home, tensor=part, offset=offset + channel)
 
     def _keep(
         self, op: Op, root: str, step: int, result: Plan, taken: list[tuple[int, int]]
     ) -> View | None:
         """A place in ACT for `root`, which `op` writes: over its residual if that dies here."""
-        tensor = self._graph.tensors[root]
+        tensor = self._stored(root)
         pitch = self._pitch(tensor, tensor.width)
         other = result.views.get(op.residual or "")
         if (
             other is not None
             and root == op.output
+            and other.tensor.height == tensor.height
             and op.residual != op.input
             and len(op.nodes) == 1
             and self._roots[op.residual or ""][0] == op.residual
@@ -315,7 +384,7 @@ class _Planner:
             and (other.row_pitch, other.pixel_pitch) == (pitch, tensor.channels)
         ):
             return replace(other, tensor=tensor, box=whole(tensor))
-        base = find(taken, [self.size(tensor)], self._config)
+        base = find(taken, [self.size(root)], self._config)
         if base is None:
             return None
         return View.at(base[0], tensor, whole(tensor), pitch, tensor.channels)
@@ -346,14 +415,14 @@ class _Planner:
     def _tiles(self, op: Op, height: int, width: int) -> list[Tile]:
         key = op.name, height, width
         if key not in self._tilings:
-            cuts = tiles(op, self._graph, height, width, self._config.bus_bytes)
+            cuts = tiles(op, self._of(op), height, width, self._config.bus_bytes)
             self._tilings[key] = cuts
         return self._tilings[key]
 
     def _shapes(self, op: Op, result: Plan) -> Iterator[tuple[int, int, int]]:
         """Sizes of tiles worth trying, large ones first."""
-        out = self._graph.tensors[op.output]
-        config = self._config
+        graph, config = self._of(op), self._config
+        out = graph.tensors[op.output]
         if not any(name in result.homes for name in (*op.inputs, op.output)) and not op.staged:
             yield out.height, out.width, out.channels
             return
@@ -364,7 +433,7 @@ class _Planner:
         if op.staged:
             assert op.conv is not None
             assert op.pool is not None
-            conv = self._graph.tensors[op.conv.output]
+            conv = graph.tensors[op.conv.output]
             most = config.acc_half // conv.width
             stride, overlap = op.pool.stride[0], op.pool.kernel[0] - op.pool.stride[0]
             rows = [
@@ -426,7 +495,7 @@ class _Planner:
 
     def _depths(self, op: Op) -> list[int]:
         """Numbers of output channels, fewer than all, that can be worked on by themselves."""
-        config, out = self._config, self._graph.tensors[op.output]
+        config, out = self._config, self._of(op).tensors[op.output]
         if op.conv is None or out.channels % config.bus_bytes:
             return []
         if op.staged and stage_depth(self._tiles(op, 1, out.width), config) > config.cols:
@@ -448,10 +517,11 @@ class _Planner:
         cut: OpPlan,
     ) -> OpPlan | None:
         """This cut with its buffers, if they fit."""
-        config, graph = self._config, self._graph
+        config, graph = self._config, self._of(op)
         depth = cut.depth
         out = graph.tensors[op.output]
-        turns = 1 if len(cuts) * -(-out.channels // depth) == 1 else 2
+        times = 1 if op.joint else self._batch.images
+        turns = min(times * len(cuts) * -(-out.channels // depth), 2)
         sizes: dict[str, int] = {}
         if op.input in result.homes:
             windows = [t.source.height * self.window_pitch(op, t.source.width) for t in cuts]
@@ -468,7 +538,12 @@ class _Planner:
             sizes["stage"] = stage * stage_depth(cuts, config)
         lanes = config.act_lanes
         sizes = {role: -(-size // lanes) * lanes for role, size in sizes.items()}
-        pairs = {"source": min(len(cuts), 2), "residual": turns, "target": turns, "stage": 1}
+        pairs = {
+            "source": min(times * len(cuts), 2),
+            "residual": turns,
+            "target": turns,
+            "stage": 1,
+        }
         single = pairs | {"source": 1}
         waits = cut.cost + self._loads(op, cuts) if op.input in result.homes else cut.cost
         apart = [[role] for role in sizes]
@@ -513,14 +588,14 @@ class _Planner:
 
     def _ideal(self, op: Op) -> int:
         if op.name not in self._ideals:
-            out = self._graph.tensors[op.output]
+            out = self._of(op).tensors[op.output]
             one = self._tiles(op, out.height, out.width)
             self._ideals[op.name] = self._cost(op, {}, one, out.channels)
         return self._ideals[op.name]
 
     def _cost(self, op: Op, homes: dict[str, Home], cuts: list[Tile], depth: int) -> int:
         """About how many cycles `op` takes, cut like this."""
-        config, graph = self._config, self._graph
+        config, graph = self._config, self._of(op)
         bus = config.bus_bytes
         out = graph.tensors[op.output]
         loads = stores = vector = array = startup = 0

@@ -48,7 +48,7 @@ def emit_pool(emitter: Emitter, op: Op, plan: OpPlan, graph: Graph) -> None:
             area = Box((y, y + piece.height), (x, x + piece.width), (0, out.channels))
             emit_windows(emitter, pool, op.table, source.view, target, area)
         if plan.target is not None:
-            emitter.transfer(Opcode.STORE, emitter.plan.homes[op.output], target, tile.out)
+            emitter.transfer(Opcode.STORE, emitter.home(op.output), target, tile.out)
 
 
 def emit_windows(

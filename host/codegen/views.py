@@ -106,7 +106,7 @@ class Home:
     """A whole map in DRAM: its byte (y, x, c) lies at
     offset + y·row_pitch + x·pixel_pitch + c·channel_pitch.
 
-    Either pixels are contiguous (channel_pitch 1), or, in a map of one row that the machine reads
+    Either pixels are contiguous (channel_pitch 1), or, in maps of one row that the machine reads
     transposed, channels are (pixel_pitch 1). What lies apart does so at multiples of the bus width.
     """
 
@@ -125,8 +125,6 @@ class Home:
     @property
     def bytes(self) -> int:
         """Bytes that it takes, with the padding behind its rows."""
-        if self.channel_pitch > 1:
-            return self.tensor.channels * self.channel_pitch
         return self.tensor.height * self.row_pitch
 
 

@@ -7,7 +7,8 @@ to that of the whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -59,6 +60,20 @@ class UnitAccount:
             Cause.MEMORY: self.memory,
             Cause.EMPTY: self.empty,
         }
+
+
+def total(accounts: Iterable[UnitAccount]) -> UnitAccount:
+    """The account of several stretches together."""
+    accounts = list(accounts)
+    semaphores = Counter[tuple[Unit, int]]()
+    for account in accounts:
+        semaphores.update(account.semaphores)
+    return UnitAccount(
+        busy=sum(a.busy for a in accounts),
+        memory=sum(a.memory for a in accounts),
+        empty=sum(a.empty for a in accounts),
+        semaphores=dict(semaphores),
+    )
 
 
 class Spans:

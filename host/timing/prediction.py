@@ -11,7 +11,8 @@ import numpy as np
 
 from ...hdl.counters import cause_register
 from ...hdl.isa import Unit
-from ..program import layer_ends
+from ..program import stretches
+from .account import total
 
 if TYPE_CHECKING:
     from ..program import Layer
@@ -84,12 +85,17 @@ class Prediction:
         ]
 
     def by_layer(self, layers: Sequence[Layer]) -> list[Account]:
-        """The account of each layer: from the end of the layer before to its own.
+        """The account of each layer: from the end of what was before to its own, in all of its
+        stretches.
 
         Parameters
         ----------
         layers
             Those that the run computes, of ``Program.layers``.
         """
-        done = self.timeline[Unit.VECTOR][:, 2]
-        return self.accounts([0, *layer_ends(layers, done, self.cycles)])
+        parts = stretches(layers, self.timeline[Unit.VECTOR][:, 2], self.cycles)
+        accounts = self.accounts([0, *(end for _, end in parts)])
+        mine: list[list[Account]] = [[] for _ in layers]
+        for (index, _), account in zip(parts, accounts, strict=True):
+            mine[index].append(account)
+        return [{unit: total(a[unit] for a in some) for unit in Unit} for some in mine]
