@@ -121,6 +121,10 @@ def run(
             help="Test images to run; by default 360, on verilator 16, on icarus 1.", min=1
         ),
     ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(help="Images that the machine takes at a time, by default 1.", min=1),
+    ] = None,
     latency: Annotated[
         int, typer.Option(help="Cycles from a read address to its data.", min=0)
     ] = 50,
@@ -153,6 +157,7 @@ def run(
 
     \b
     weft run lenet
+    weft run lenet --batch 16
     weft run lenet --backend icarus --config small --latency 100
     weft run lenet --backend model --beat-interval 4
     weft run lenet --images 1 --trace lenet.fst
@@ -169,12 +174,14 @@ def run(
             raise WeftError("--input and --output go with a program file, lenet has its own data")
         machine = load_config(config or "default")
         timing = latency, beat_interval, watchdog
-        run_lenet(backend, machine, images, *timing, data, weights, trace, json)
+        run_lenet(backend, machine, images, batch or 1, *timing, data, weights, trace, json)
     else:
         if not target.endswith(".weft") and not Path(target).is_file():
             raise WeftError(f"unknown target {target!r}: neither lenet nor a program file")
         if data is not None or weights is not None:
             raise WeftError("--data and --weights go with lenet; a program file takes --input")
+        if batch is not None:
+            raise WeftError("--batch goes with lenet; give it to weft compile for a program file")
         machine = None if config is None else load_config(config)
         timing = latency, beat_interval, watchdog
         run_program(Path(target), backend, machine, images, *timing, input, output, trace, json)

@@ -32,6 +32,7 @@ def compile_(
     config: Annotated[
         str, typer.Option("--config", "-c", help=f"Preset ({', '.join(PRESETS)}) or TOML file.")
     ] = "default",
+    batch: Annotated[int, typer.Option(help="Images that the program takes at a time.", min=1)] = 1,
     calibration: Annotated[
         Path | None,
         typer.Option(help="An archive's real inputs, .npy [N, …], that show ranges."),
@@ -56,6 +57,7 @@ def compile_(
     \b
     weft compile lenet -o lenet.weft
     weft compile model.pt2 --calibration x.npy -o model.weft
+    weft compile lenet --batch 16 -o lenet16.weft
     weft disasm lenet.weft
     weft run lenet.weft --input x.npy --output y.npy
     """
@@ -79,7 +81,7 @@ def compile_(
     from . import compiler
 
     with status("Compiling", False):
-        program = compiler.compile(graph, machine)
+        program = compiler.compile(graph, machine, batch=batch)
     program.save(output)
     _out.print(
         f"{output}: {len(program.code) // 32} instructions, {len(program.const):,} constant bytes",

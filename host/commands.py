@@ -31,6 +31,7 @@ def run_lenet(
     backend: str,
     config: Config,
     images: int | None,
+    batch: int,
     latency: int,
     beat_interval: int,
     watchdog: int,
@@ -53,9 +54,9 @@ def run_lenet(
     with status("Quantizing LeNet-5 to INT8", json):
         network = lenet.quantized(config, data, weights)
     with status("Compiling", json):
-        program = compiler.compile(network.graph, config)
-        inspect = compiler.compile(network.graph, config, inspect=True)
-    count = min(images or _IMAGES.get(backend, 16), len(network.inputs))
+        program = compiler.compile(network.graph, config, batch=batch)
+        inspect = compiler.compile(network.graph, config, batch=batch, inspect=True)
+    count = min(images or max(_IMAGES.get(backend, 16), batch), len(network.inputs))
     inputs = network.inputs[:count]
     with status("Computing the reference", json):
         reference = interpreter.run_all(network.graph, inputs)
@@ -127,7 +128,7 @@ def run_program(
     from .run import run
 
     program = load(path, config)
-    shape = program.input.shape
+    shape = program.input_shape
     wanted = f"int8 [N, {', '.join(map(str, shape))}]"
     if input is None:
         raise WeftError(f"{path} needs --input X.npy: {wanted}")

@@ -39,7 +39,8 @@ def listing(program: Program) -> str:
     sizes = ", ".join(
         f"{segment.name} {size:,}" for segment, size in zip(Segment, program.sizes, strict=True)
     )
-    lines = [f"; {program.name} for {program.config.name}", f"; bytes: {sizes}"]
+    at_once = f", {program.batch} images at a time" if program.batch > 1 else ""
+    lines = [f"; {program.name} for {program.config.name}{at_once}", f"; bytes: {sizes}"]
     ends: dict[tuple[int, int], list[str]] = {}
     for layer in program.layers:
         for end in layer.ends:

@@ -608,7 +608,8 @@ def _verify(program: Program) -> None:
         if layer.on_host:
             continue
         most = vectors[layer.run] if 0 <= layer.run < len(vectors) else -1
-        if not all(0 < end <= most for end in layer.ends) or not layer.ends:
+        wrong = [end for end in layer.ends or (0,) if not 0 < end <= most]
+        if wrong:
             raise ProgramError(
-                f"layer {layer.name!r} ends with VECTOR instructions {layer.ends} of {most}"
+                f"layer {layer.name!r} ends with VECTOR instruction {wrong[0]} of {most}"
             )

@@ -28,6 +28,7 @@ def summary(
         "latency": report.latency,
         "beat_interval": report.beat_interval,
         "images": report.images,
+        "batch": report.program.batch,
         "correct": correct,
         "float_correct": float_correct,
         "mismatches": report.mismatches,
@@ -35,7 +36,7 @@ def summary(
         "predicted_cycles": report.predicted_cycles,
         "as_predicted": report.as_predicted,
         "cycles_per_image": report.cycles_per_image,
-        "macs": report.program.macs,
+        "macs": report.macs,
         "utilization": report.utilization,
         "bound_cycles": report.bound_cycles,
         "seconds": round(report.seconds, 3),
@@ -45,30 +46,34 @@ def summary(
 def layer_table(report: Report) -> Table:
     """Per layer and in total: cycles of one image, MACs, utilisation, bound, mismatches."""
     config = report.program.config
-    table = Table(title=f"{report.program.name} on {config.name} ({config.rows}×{config.cols})")
+    batch = report.program.batch
+    at_once = f", {batch} images at a time" if batch > 1 else ""
+    title = f"{report.program.name} on {config.name} ({config.rows}×{config.cols}){at_once}"
+    table = Table(title=title)
     table.add_column("layer", no_wrap=True)
     for name in ("cycles", "bound", "ratio", "MACs", "utilisation", "mismatches"):
         table.add_column(name, justify="right", no_wrap=True)
     images = max(1, report.images)
 
-    def row(name: str, cycles: float | None, bound: int, macs: int, bad: int | None) -> None:
+    def row(name: str, cycles: float | None, bound: float, macs: int, bad: int | None) -> None:
         count = ratio = use = "–"
         if cycles:
             count = f"{cycles:,.0f}"
             ratio = f"{cycles / bound:.2f}" if bound else "–"
             use = f"{macs / (cycles * config.rows * config.cols):.1%}"
         wrong = "–" if bad is None else f"{bad:,}"
-        table.add_row(name, count, f"{bound:,}", ratio, f"{macs:,}", use, wrong)
+        table.add_row(name, count, f"{bound:,.0f}", ratio, f"{macs:,}", use, wrong)
 
     for layer in report.layers:
         cycles = None if layer.cycles is None else layer.cycles / images
-        row(layer.name, cycles, layer.bound_cycles, layer.macs, layer.mismatches)
+        bound, macs = layer.bound_cycles / batch, layer.macs // batch
+        row(layer.name, cycles, bound, macs, layer.mismatches)
     table.add_section()
     row(
         "total",
         report.cycles_per_image,
         report.bound_cycles,
-        report.program.macs,
+        report.macs,
         report.mismatches,
     )
     return table

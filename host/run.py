@@ -116,16 +116,21 @@ class Report:
 
     @property
     def bound_cycles(self) -> int:
-        """The reference bound for one batch."""
-        return sum(layer.bound_cycles for layer in self.layers)
+        """The reference bound for one input, rounded up: an equal part of its batch's."""
+        return -(-sum(layer.bound_cycles for layer in self.layers) // self.program.batch)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one input."""
+        return self.program.macs // self.program.batch
 
     @property
     def utilization(self) -> float | None:
         """Useful multiply-accumulates over those the array could have done in the time."""
         if not self.cycles_per_image:
             return None
-        config, macs = self.program.config, self.program.macs / self.program.batch
-        return macs / (self.cycles_per_image * config.rows * config.cols)
+        config = self.program.config
+        return self.macs / (self.cycles_per_image * config.rows * config.cols)
 
 
 def run(

@@ -87,7 +87,7 @@ class _Writer:
             macs = conv.size**2 * conv.inputs * conv.outputs * conv.kernel**2
             vectors = sum(step.opcode == Opcode.DRAIN for step in self._steps)
             bound = macs // (self._config.rows * self._config.cols)
-            layers.append(Layer(f"conv{index}", "conv", macs, bound, vectors))
+            layers.append(Layer(f"conv{index}", "conv", macs, bound, (vectors,)))
         code = synchronise(self._steps, self._config.queue_depth)
         sizes = self._const, self._input, self._output, 0
         return Synthetic(b"".join(i.encode() for i in code), tuple(layers), sizes)

@@ -39,7 +39,7 @@ def make(**changes) -> Program:
         "scratch_bytes": 24,
         "input": INPUT,
         "output": OUTPUT,
-        "layers": (Layer("c1", "conv", 640, 12, 1, DUMP), Layer("fc", "linear", 60, 9, 1)),
+        "layers": (Layer("c1", "conv", 640, 12, (1,), DUMP), Layer("fc", "linear", 60, 9, (1,))),
     }
     return Program(**{**fields, **changes})
 
@@ -329,7 +329,7 @@ def test_forged_tensors(tmp_path, tensors):
     ],
 )
 def test_code_that_cannot_run(tmp_path, code, message):
-    program = make(code=code, layers=(Layer("c1", "conv", 1, 1, 3),))
+    program = make(code=code, layers=(Layer("c1", "conv", 1, 1, (3,)),))
     program.save(tmp_path / "p.weft")
     assert refusal(load, tmp_path / "p.weft") == f"{tmp_path / 'p.weft'}: {message}"
 
