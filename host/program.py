@@ -257,7 +257,8 @@ class Program:
         for port in (self.input, self.output, *dumps, *ports):
             if port.shape[0] % self.batch:
                 raise ProgramError(
-                    f"port {port.name!r} has {port.shape[0]} rows, not those of {self.batch} images"
+                    f"port {port.name!r} has {port.shape[0]} rows, "
+                    f"which do not make {self.batch} images"
                 )
             if port.end > self.sizes[port.segment]:
                 raise ProgramError(

@@ -28,7 +28,7 @@ from . import networks
 
 RUN_KEYS = {
     "backend", "config", "rows", "cols", "bus_bytes", "latency", "beat_interval", "images",
-    "correct", "float_correct", "mismatches", "cycles", "predicted_cycles", "as_predicted",
+    "batch", "correct", "float_correct", "mismatches", "cycles", "predicted_cycles", "as_predicted",
     "cycles_per_image", "macs", "utilization", "bound_cycles", "seconds",
 }  # fmt: skip
 

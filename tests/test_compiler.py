@@ -36,17 +36,21 @@ CONFIGS = [
     WIDE,
     CRAMPED,
 ]
+BATCHES = st.sampled_from([1, 1, 1, 2, 3])
 RANDOM = settings(
     max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 
 
-def check_golden(graph: Graph, config: Config, seed: int = 0) -> None:
-    """Compile and run on the golden machine, every layer compared."""
+def check_golden(graph: Graph, config: Config, seed: int = 0, batch: int = 1) -> None:
+    """Compile and run on the golden machine, every layer compared.
+
+    There is one image more than in a batch.
+    """
     rng = np.random.default_rng(seed)
-    x = rng.integers(-128, 128, (2, *graph.tensors[graph.input].shape)).astype(np.int8)
-    program = compiler.compile(graph, config)
-    inspect = compiler.compile(graph, config, inspect=True)
+    x = rng.integers(-128, 128, (batch + 1, *graph.tensors[graph.input].shape)).astype(np.int8)
+    program = compiler.compile(graph, config, batch=batch)
+    inspect = compiler.compile(graph, config, batch=batch, inspect=True)
     report = run(
         program,
         GoldenDevice(config),
@@ -63,13 +67,15 @@ class TestRandom:
     @given(data=st.data())
     def test_gemm(self, config: Config, data: st.DataObject):
         bits = config.multiplier_bits
-        check_golden(data.draw(networks.gemms(config.rows, config.cols, bits)), config)
+        graph = data.draw(networks.gemms(config.rows, config.cols, bits))
+        check_golden(graph, config, batch=data.draw(BATCHES))
 
     @RANDOM
     @given(data=st.data())
     def test_conv(self, config: Config, data: st.DataObject):
         bits = config.multiplier_bits
-        check_golden(data.draw(networks.convs(config.rows, config.cols, bits)), config)
+        graph = data.draw(networks.convs(config.rows, config.cols, bits))
+        check_golden(graph, config, batch=data.draw(BATCHES))
 
     def test_lenet(self, config: Config):
         check_golden(networks.lenet(config.multiplier_bits), config)

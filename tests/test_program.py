@@ -258,8 +258,8 @@ def forge(path, program, tensors=None, *, sign=True, **changes):
 
 
 HEADERS = [
-    ({"format": 1}, "program format 1 is not format 2, the one this version reads; "),
-    ({"format": "x"}, "program format 'x' is not format 2, the one this version reads"),
+    ({"format": 2}, "program format 2 is not format 3, the one this version reads; "),
+    ({"format": "x"}, "program format 'x' is not format 3, the one this version reads"),
     ({"sign": False}, "the file is damaged: its digest does not match its contents"),
     ({"fingerprint": "0" * 16}, "the fingerprint is not that of the configuration beside it"),
     ({"config": {"rows": 5}}, "its configuration is not legal: rows must be a multiple of 4"),
@@ -274,6 +274,10 @@ HEADERS = [
     ({"name": 3}, "its description is not complete: 3 is not a name of 1 to 200 characters"),
     ({"input": ...}, "its description is not complete: 'input'"),
     ({"input": {"name": "x"}}, "its description is not complete: 'segment'"),
+    ({"batch": ...}, "its description is not complete: 'batch'"),
+    ({"batch": "2"}, "its description is not complete: '2' is not an integer"),
+    ({"batch": 0}, "a batch has at least 1 image, not 0"),
+    ({"batch": 2}, "port 'scores' has 1 rows, which do not make 2 images"),
     ({"layers": 7}, "its description is not complete: "),
     ({"layers": [{"name": "x"}]}, "its description is not complete: 'kind'"),
 ]  # fmt: skip
