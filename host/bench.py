@@ -288,7 +288,7 @@ def _host_seconds(program: Program) -> float:
     """Least seconds, of some tries, in which the host does what it does for one input."""
     if not program.calls:
         return 0.0
-    empty = program.segments(np.zeros(program.input.shape, np.int8))
+    empty = program.segments(np.zeros((program.batch, *program.input_shape), np.int8))
     tries = []
     for _ in range(_TRIES):
         segments, start = empty, time.perf_counter()

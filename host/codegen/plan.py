@@ -618,7 +618,7 @@ class _Planner:
                 if op.residual in homes:
                     loads += size[0] * size[1] * channels // bus
         if op.output in homes:
-            stores = self._stores(homes[op.output], min(depth, out.channels))
+            stores = self._stores(out, homes[op.output], min(depth, out.channels))
         steady = max(array, loads, stores, vector)
         groups = -(-out.channels // depth)
         if op.output == graph.output:  # nothing hides the last transfer
@@ -632,9 +632,9 @@ class _Planner:
             t.source.height * -(-t.source.width * channels // self._config.bus_bytes) for t in cuts
         )
 
-    def _stores(self, home: Home, depth: int) -> int:
+    def _stores(self, map_: Tensor, home: Home, depth: int) -> int:
         """Cycles of writing a map, `depth` channels of each pixel together."""
-        config, map_ = self._config, home.tensor
+        config = self._config
         pixels = map_.height * map_.width
         beats = pixels * map_.channels // config.bus_bytes
         if home.channel_pitch > 1 or depth == home.pixel_pitch:
