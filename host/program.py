@@ -323,9 +323,7 @@ class Program:
         short = full[1:] if self.batch == 1 else full
         if not isinstance(x, np.ndarray) or x.dtype != np.int8 or x.shape not in (full, short):
             given = f"{x.dtype} {x.shape}" if isinstance(x, np.ndarray) else brief(x)
-            raise ProgramError(
-                f"input {self.input.name!r} must be int8 {short}, not {given}"
-            )
+            raise ProgramError(f"input {self.input.name!r} must be int8 {short}, not {given}")
         out = np.zeros(self.input_bytes, np.int8)
         out[self.input.indices()] = x.reshape(self.input.shape)
         return out.tobytes()
