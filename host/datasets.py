@@ -7,11 +7,13 @@ import math
 import struct
 import zlib
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load_file
 
+from ..hdl.brief import one_line
 from .errors import DatasetError
 
 DIGITS = Path(__file__).parent / "data" / "digits.safetensors"
@@ -21,6 +23,8 @@ DIGITS_MAX = 16
 _CALIBRATION_IMAGES = 256
 _FOLDERS = (".", "raw", "MNIST/raw")
 _UBYTE = 0x08
+#: Far more than MNIST's files have; compressed ones could hold anything.
+_MOST_BYTES = 1 << 28
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,9 +155,12 @@ def _read_idx(path: Path, rank: int) -> np.ndarray:
     try:
         data = path.read_bytes()
         if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
+            with gzip.GzipFile(fileobj=BytesIO(data)) as file:
+                data = file.read(_MOST_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise DatasetError(f"cannot read {path}: {error}") from error
+        raise DatasetError(f"cannot read {path}: {one_line(error)}") from error
+    if len(data) > _MOST_BYTES:
+        raise DatasetError(f"{path} has more than {_MOST_BYTES >> 20} MiB, more than any digits")
     header = 4 + 4 * rank
     if len(data) < header or data[:4] != bytes((0, 0, _UBYTE, rank)):
         raise DatasetError(f"{path} is not an IDX file of unsigned bytes in {rank} dimensions")

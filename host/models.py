@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..hdl.brief import one_line
 from .errors import ModelError
 
 try:
@@ -68,8 +69,8 @@ def lenet5(weights: Path | None = None) -> LeNet5:
     try:
         model.load_state_dict(load_file(path))
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"cannot read LeNet-5 weights {path}: {error}") from error
+        raise ModelError(f"cannot read LeNet-5 weights {path}: {one_line(error)}") from error
     except RuntimeError as error:
-        first = str(error).splitlines()[-1].strip()
+        first = one_line(str(error).splitlines()[-1])
         raise ModelError(f"{path} does not hold LeNet-5 weights: {first}") from error
     return model.eval()

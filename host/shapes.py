@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..hdl.brief import brief
 from .errors import WeftError
 from .ir import Conv, Graph, Requant, Tensor
 from .verify import verify
@@ -21,6 +22,8 @@ _CONV = re.compile(rf"conv:{_SIZE}x{_SIZE}x{_SIZE}((?:,[a-z]=[\dx]*)*)")
 #: Options of a convolution: default, and the least allowed.
 _PAIRS = {"k": ("1", 1), "s": ("1", 1), "p": ("0", 0), "d": ("1", 1)}
 _SINGLES = {"g": ("1", 1), "n": ("", 1)}
+#: Numbers that the input, the output or the weights may have.
+MOST_ELEMENTS = 1 << 30
 #: Deviation of a random weight, of a random activation, and of the outputs to aim at.
 _WEIGHT, _ACTIVATION, _TARGET = 73, 74, 50
 
@@ -56,8 +59,13 @@ def graph(text: str, multiplier_bits: int = 32) -> Graph:
         source = Tensor("x", height, width, channels, 1.0)
         weight, options, size = _convolution(text, source, found[4])
     else:
-        raise WeftError(f"{text!r} is no shape; write {FORMS}")
+        raise WeftError(f"{brief(text)} is no shape; write {FORMS}")
     out = Tensor("y", *size, weight[0], 1.0)
+    most = max(math.prod(array) for array in (source.shape, out.shape, weight))
+    if most > MOST_ELEMENTS:
+        raise WeftError(
+            f"{brief(text)} has {most:,} numbers in one array, more than {MOST_ELEMENTS:,}"
+        )
     rng = np.random.default_rng(zlib.crc32(text.encode()))
     values = rng.integers(-127, 128, weight, np.int8)
     requant = _requant(rng, values, multiplier_bits)
@@ -80,19 +88,19 @@ def _convolution(
     """Weight shape, fields of the node, and height and width of the output."""
     values = dict(part.split("=") for part in given.split(",")[1:])
     if unknown := sorted(values.keys() - _PAIRS.keys() - _SINGLES.keys()):
-        raise WeftError(f"{text!r} has an unknown option {unknown[0]!r}; write {FORMS}")
+        raise WeftError(f"{brief(text)} has an unknown option {unknown[0]!r}; write {FORMS}")
 
     def numbers(key: str, default: str, least: int, most: int) -> tuple[int, int]:
         parts = values.get(key, default).split("x")
         valid = all(re.fullmatch(r"\d{1,6}", part) and int(part) >= least for part in parts)
         if not valid or len(parts) > most:
-            raise WeftError(f"{text!r} has no valid {key}=…; write {FORMS}")
+            raise WeftError(f"{brief(text)} has no valid {key}=…; write {FORMS}")
         return int(parts[0]), int(parts[-1])
 
     kernel, stride, padding, dilation = (numbers(k, *v, 2) for k, v in _PAIRS.items())
     groups, channels = (numbers(k, *v, 1)[0] for k, v in _SINGLES.items())
     if channels % groups or source.channels % groups:
-        raise WeftError(f"{text!r} has channels that {groups} groups do not divide")
+        raise WeftError(f"{brief(text)} has channels that {groups} groups do not divide")
     height, width = (
         (n + 2 * p - d * (k - 1) - 1) // s + 1
         for n, k, s, p, d in zip(
@@ -100,7 +108,7 @@ def _convolution(
         )
     )
     if min(height, width) < 1:
-        raise WeftError(f"{text!r} has no output: its kernel is larger than its padded input")
+        raise WeftError(f"{brief(text)} has no output: its kernel is larger than its padded input")
     options = {
         "stride": stride,
         "padding": (*padding, *padding),

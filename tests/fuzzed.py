@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gzip
 import io
 import json
 import logging
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 from weft.hdl.config import Config, ConfigError
 from weft.hdl.config import load as load_config
-from weft.host import cli, compiler, interpreter, program
+from weft.host import cli, compiler, datasets, interpreter, program, shapes
 from weft.host.device import DeviceError
 from weft.host.disasm import listing
 from weft.host.errors import WeftError
@@ -375,6 +376,43 @@ def _archive(rng: Random, folder: Path) -> str:
     return "run"
 
 
+# -- LeNet's data, names of layers -------------------------------------------------------------
+
+
+def _data(rng: Random, folder: Path) -> str:
+    """MNIST's files and trained weights."""
+    if rng.random() < 0.4:
+        from weft.host.models import LENET_WEIGHTS, lenet5
+
+        weights = LENET_WEIGHTS.read_bytes()
+        data = damaged(rng, weights, [weights]) if rng.random() < 0.5 else (
+            _damaged_header(rng, weights)
+        )  # fmt: skip
+        (folder / "w").write_bytes(data)
+        lenet5(folder / "w")
+        return "run"
+    images = bytes([0, 0, 8, 3, 0, 0, 0, 5, 0, 0, 0, 28, 0, 0, 0, 28]) + bytes(5 * 28 * 28)
+    labels = bytes([0, 0, 8, 1, 0, 0, 0, 5, 1, 2, 3, 4, 5])
+    for name, data in (("images-idx3", images), ("labels-idx1", labels)):
+        if rng.random() < 0.7:
+            data = damaged(rng, data, [images, labels])
+        if packed := rng.random() < 0.4:
+            data = gzip.compress(data, 1)
+            data = damaged(rng, data, [images]) if rng.random() < 0.4 else data
+        (folder / f"t10k-{name}-ubyte{'.gz' * packed}").write_bytes(data)
+    datasets.load(folder)
+    return "run"
+
+
+def _text(rng: Random, folder: Path) -> str:
+    """Layers by name."""
+    del folder
+    texts = [b"gemm:13x7x16", b"conv:9x8x4,k=3x2,s=2,p=1,n=8,g=2", b"conv:1x1x1,n=1"]
+    text = damaged(rng, rng.choice(texts), [*texts, b"999999", b"0", b","]).decode("latin-1")
+    graph = shapes.graph(text, rng.choice((18, 32)))
+    return _run_graph(rng, graph, rng.choice(corpus.CONFIGS))
+
+
 #: Sorts of cases: how often each comes, and what it does.
 KINDS: dict[str, tuple[int, Callable[[Random, Path], str]]] = {
     "program": (300, _program),
@@ -383,5 +421,7 @@ KINDS: dict[str, tuple[int, Callable[[Random, Path], str]]] = {
     "graph object": (150, _graph_object),
     "input": (200, _inputs),
     "command": (60, _command),
+    "data": (40, _data),
+    "text": (40, _text),
     "archive": (6, _archive),
 }

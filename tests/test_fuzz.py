@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections import Counter
 from dataclasses import replace
 from random import Random
@@ -9,7 +10,7 @@ from random import Random
 import numpy as np
 import pytest
 from weft.hdl.config import PRESETS, Config, ConfigError, load
-from weft.host import commands, device, interpreter, program, verify
+from weft.host import commands, datasets, device, interpreter, program, shapes, verify
 from weft.host.errors import ModelError, VerifyError, WeftError
 from weft.host.ir import Graph, Host, MatMul, Tensor
 from weft.host.views import View, canonical
@@ -276,3 +277,17 @@ def test_columns_without_channels():
             verify.verify(graph)
     finally:
         corpus.graphs.cache_clear()
+
+
+def test_layers_too_large_for_memory():
+    with pytest.raises(WeftError, match="has 999,998,000,001 numbers in one array"):
+        shapes.graph("gemm:1x999999x999999")
+    with pytest.raises(WeftError, match="is no shape"):
+        shapes.graph("gemm:" + "9" * 5000)
+
+
+def test_compressed_files_that_hold_more_than_any_digits(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "_MOST_BYTES", 1 << 20)
+    (tmp_path / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(bytes(2 << 20)))
+    with pytest.raises(WeftError, match="has more than 1 MiB"):
+        datasets.load(tmp_path)
