@@ -187,8 +187,8 @@ def measure(
     with status(f"{name}: quantizing", quiet):
         workload = workloads.load(name, config)
     with status(f"{name}: compiling", quiet):
-        program = compiler.compile(workload.graph, config)
-        inspect = compiler.compile(workload.graph, config, inspect=True)
+        program = compiler.compile(workload.graph, config, batch=workload.batch)
+        inspect = compiler.compile(workload.graph, config, batch=workload.batch, inspect=True)
     with status(f"{name}: computing the reference", quiet):
         reference = interpreter.run_all(workload.graph, workload.inputs)
     with status(f"{name}: preparing {backend}", quiet):
@@ -227,9 +227,13 @@ def predict_cycles(
 
     Nothing is run; raises what :func:`measure` does.
     """
-    graph = workloads.load(name, config).graph
-    program = compiler.compile(graph, config)
-    bound = sum(bound_cycles(layer_nodes(layer, graph), graph, config) for layer in program.layers)
+    workload = workloads.load(name, config)
+    graph, batch = workload.graph, workload.batch
+    program = compiler.compile(graph, config, batch=batch)
+    bound = sum(
+        bound_cycles(layer_nodes(layer, graph), graph, config, batch=batch)
+        for layer in program.layers
+    )
     return bound, {
         latency: sum(predict(config, code, latency=latency).cycles for code in program.runs)
         for latency in latencies
@@ -322,10 +326,10 @@ def _sum(causes: Iterable[dict[str, int]]) -> dict[str, int]:
 def _layer(
     layer: Layer, row: LayerReport, account: Account | None, graph: Graph, report: Report
 ) -> LayerResult:
-    config = report.program.config
+    config, batch = report.program.config, report.program.batch
     nodes = layer_nodes(layer, graph)
-    bound = bound_cycles(nodes, graph, config, beat_interval=report.beat_interval)
-    products = [found for node in nodes if (found := product(node, graph))]
+    bound = bound_cycles(nodes, graph, config, beat_interval=report.beat_interval, batch=batch)
+    products = [found for node in nodes if (found := product(node, graph, batch=batch))]
     cycles = row.cycles or 0
     return LayerResult(
         name=layer.name,
@@ -338,7 +342,7 @@ def _layer(
         ratio=cycles / bound if bound else None,
         stalls=stalls(account[Unit.MATMUL]) if account else {},
         moved_bytes=layer.moved_bytes,
-        compulsory_bytes=compulsory_bytes(nodes, graph),
+        compulsory_bytes=compulsory_bytes(nodes, graph, batch=batch),
         scale_sim_cycles=(
             peers.scale_sim_cycles(products, config.rows, config.cols) if products else None
         ),

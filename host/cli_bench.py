@@ -26,7 +26,8 @@ _TargetsArgument = Annotated[
     typer.Argument(
         metavar="[NETWORK]...",
         help=f"{', '.join(NETWORKS)}; or a layer: gemm:MxKxN, "
-        "conv:HxWxC,k=KHxKW,s=S,p=P,n=N. All networks if none is given.",
+        "conv:HxWxC,k=KHxKW,s=S,p=P,n=N. Each may end in ,batch=N: so many inputs at once. "
+        "All networks if none is given.",
         show_default=False,
     ),
 ]
@@ -66,6 +67,7 @@ def bench(
     weft bench resnet18 --backend model --latency 100
     weft bench gemm:128x256x256 conv:56x56x64,k=3x3,s=1,p=1,n=64
     weft bench lenet mlp --config small --json
+    weft bench lenet,batch=16
     """
     from .bench import measure
     from .bench_report import sentences, table

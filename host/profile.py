@@ -92,16 +92,17 @@ def profile(name: str, config: Config, *, latency: int = 50, beat_interval: int 
     WeftError
         The network cannot be had, or does not fit the machine.
     """
-    graph = workloads.load(name, config).graph
-    report = Report(compiler.compile(graph, config), latency, beat_interval)
+    workload = workloads.load(name, config)
+    graph, batch = workload.graph, workload.batch
+    report = Report(compiler.compile(graph, config, batch=batch), latency, beat_interval)
     layers = [
-        _layer(layer, account, graph)
+        _layer(layer, account, graph, batch)
         for layer, account in zip(report.program.layers, report.accounts, strict=True)
     ]
     return Profile(name, report, tuple(layers))
 
 
-def _layer(layer: Layer, account: Account | None, graph: Graph) -> LayerProfile:
+def _layer(layer: Layer, account: Account | None, graph: Graph, batch: int) -> LayerProfile:
     nodes = layer_nodes(layer, graph)
     made = {node.output for node in nodes}
     read = dict.fromkeys(name for node in nodes for name in sources(node) if name not in made)
@@ -111,9 +112,9 @@ def _layer(layer: Layer, account: Account | None, graph: Graph) -> LayerProfile:
         kind=layer.kind,
         on_host=layer.on_host,
         macs=layer.macs,
-        input_bytes=sum(_bytes(graph, name) for name in read),
+        input_bytes=batch * sum(_bytes(graph, name) for name in read),
         weight_bytes=sum(node.weight.size for node in nodes if isinstance(node, Conv)),
-        output_bytes=_bytes(graph, nodes[-1].output) if nodes else 0,
+        output_bytes=batch * _bytes(graph, nodes[-1].output) if nodes else 0,
         cycles=array.cycles if array else 0,
         stalls=stalls(array) if array else {},
     )

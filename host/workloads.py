@@ -7,6 +7,7 @@ multiplier, so integer graphs are kept in the cache that simulators are built in
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -31,23 +32,33 @@ _CALIBRATION = 2
 
 @dataclass(frozen=True, eq=False)
 class Workload:
-    """An integer graph, and int8 inputs [N, height, width, channels] to run it on."""
+    """An integer graph, and int8 inputs [batch, height, width, channels] to run it on at once."""
 
     graph: Graph
     inputs: np.ndarray
 
+    @property
+    def batch(self) -> int:
+        """Inputs that are run at once."""
+        return len(self.inputs)
+
 
 def load(name: str, config: Config) -> Workload:
-    """The network or single layer called `name`, for `config`'s requantizer, with one input.
+    """The network or single layer called `name`, for `config`'s requantizer, with one input; with
+    N of them if the name ends in ``,batch=N``.
 
     Raises
     ------
     WeftError
         There is no such network, `name` describes no layer, or torch is needed and missing.
     """
+    name, _, count = name.partition(",batch=")
+    if not re.fullmatch(r"|[1-9]\d{0,3}", count):
+        raise WeftError(f"a batch is of 1 to 9999 inputs, not of {count!r}")
+    batch = int(count or 1)
     if shapes.is_shape(name):
         graph = shapes.graph(name, config.multiplier_bits)
-        return Workload(graph, shapes.inputs(graph))
+        return Workload(graph, shapes.inputs(graph, batch))
     if name not in NETWORKS:
         raise WeftError(
             f"unknown network {name!r}; there are {', '.join(NETWORKS)}, and shapes: {shapes.FORMS}"
@@ -59,7 +70,7 @@ def load(name: str, config: Config) -> Workload:
         "graphs", key, lambda path: save_graph(_quantize(name, config), path / "graph")
     )
     graph = load_graph(folder / "graph")
-    return Workload(graph, interpreter.quantize_input(graph, NETWORKS[name].inputs(1)))
+    return Workload(graph, interpreter.quantize_input(graph, NETWORKS[name].inputs(batch)))
 
 
 def _quantize(name: str, config: Config) -> Graph:

@@ -31,10 +31,11 @@ def random_lenet():
         honest = workloads.load
 
         def load(name, config):
-            if name != "lenet":
+            network, _, count = name.partition(",batch=")
+            if network != "lenet":
                 return honest(name, config)
             graph = networks.lenet(config.multiplier_bits)
-            return workloads.Workload(graph, shapes.inputs(graph))
+            return workloads.Workload(graph, shapes.inputs(graph, int(count or 1)))
 
         patch.setattr(workloads, "load", load)
         yield
@@ -73,6 +74,18 @@ def test_moved_bytes_are_the_bus_s(config: str):
         if i.opcode == Opcode.STORE
     )
     assert sum(layer.written_bytes for layer in program.layers) == stored > 0
+
+
+def test_a_batch_is_measured_as_a_whole():
+    one, four = (bench.measure(n, DEFAULT, backend="model") for n in ("lenet", "lenet,batch=4"))
+    assert four.mismatches == 0
+    assert four.as_predicted
+    assert four.macs == sum(layer.macs for layer in four.layers) == 4 * one.macs
+    assert one.bound_cycles < four.bound_cycles < 4 * one.bound_cycles
+    assert one.cycles < four.cycles < 4 * one.cycles
+    bound, cycles = bench.predict_cycles("lenet,batch=4", DEFAULT, [50])
+    assert (bound, cycles) == (four.bound_cycles, {50: four.cycles})
+    assert four.utilization == pytest.approx(4 * 416_520 / 256 / four.cycles)
 
 
 def test_rtl_and_model_agree():

@@ -32,6 +32,14 @@ def weft(capsys, *arguments: str) -> tuple[int, str, str]:
     return end.value.code or 0, text.out, text.err
 
 
+def test_working_set_of_a_batch(found: Profile):
+    several = profile(f"{CONV},batch=3", TINY, latency=20)
+    (one,), (layer,) = found.layers, several.layers
+    assert (layer.macs, layer.weight_bytes) == (3 * one.macs, one.weight_bytes)
+    assert (layer.input_bytes, layer.output_bytes) == (3 * one.input_bytes, 3 * one.output_bytes)
+    assert one.cycles < several.cycles == layer.cycles < 3 * one.cycles
+
+
 def test_working_set(found: Profile):
     (layer,) = found.layers
     assert (layer.name, layer.kind, layer.on_host) == ("conv", "conv", False)

@@ -66,6 +66,21 @@ def test_lenet_is_the_trained_one():
     assert workload.inputs.shape == (1, 32, 32, 1)
 
 
+def test_batches():
+    assert inputs_of("gemm:4x5x6") == (1, 1, 4, 5)
+    assert inputs_of("gemm:4x5x6,batch=3") == (3, 1, 4, 5)
+    assert inputs_of("lenet,batch=16") == (16, 32, 32, 1)
+    for wrong in ("0", "-1", "x", "2,batch=3", "12345"):
+        with pytest.raises(WeftError, match="a batch is of 1 to 9999 inputs"):
+            workloads.load(f"gemm:4x5x6,batch={wrong}", PRESETS["tiny"])
+
+
+def inputs_of(name: str) -> tuple[int, ...]:
+    workload = workloads.load(name, PRESETS["tiny"])
+    assert workload.batch == len(workload.inputs)
+    return workload.inputs.shape
+
+
 def test_shapes_need_neither_cache_nor_torch(monkeypatch):
     monkeypatch.delattr(workloads, "_front_end")
     workload = workloads.load("gemm:4x5x6", PRESETS["tiny"])

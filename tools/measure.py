@@ -31,7 +31,13 @@ RESULTS = ROOT / "benchmarks" / "results.json"
 CYCLES = ROOT / "benchmarks" / "cycles.json"
 
 #: What is measured, in this order.
-NAMES = (*NETWORKS, "gemm:128x256x256", "gemm:512x512x512", "conv:56x56x64,k=3,s=1,p=1,n=64")
+NAMES = (
+    *NETWORKS,
+    "lenet,batch=16",
+    "gemm:128x256x256",
+    "gemm:512x512x512",
+    "conv:56x56x64,k=3,s=1,p=1,n=64",
+)
 #: Where, besides the default machine at LATENCY.
 PLACES = tuple(
     (config, latency)
