@@ -92,7 +92,7 @@ def accumulator(b: Bench, damage: Damage = None) -> None:
     ]
     for stage in stages[1:RMW_LATENCY]:
         b.assume(
-            "an entry in flight is overwritten or left alone (`MatmulUnit`, tests)",
+            "an entry in flight is overwritten or left alone (units.accumulates)",
             ~(valid & ~overwrite & stage[0] & (stage[2:] == at)),
         )
     mine = [stage[0] & (stage[2:] == entry) for stage in stages]

@@ -468,10 +468,11 @@ def store(b: Bench, damage: Damage = None) -> None:
 PROOFS = (
     Proof(
         name="bus.read",
-        says="The read engine asks for every burst that FETCH and LOAD ask for, once, as INCR of "
-        "full beats; an address that waits for ARREADY stays; LOAD's bursts fit into `read_beats`; "
-        "every beat goes to who asked, in order; errors name their instruction; nothing is asked, "
-        "returned or reported from `kill` until idle, and idle means that nothing is open.",
+        says="The read engine asks for every burst of FETCH and LOAD that lies in its window, "
+        "once, as INCR of full beats, and tells of others; an address that waits for ARREADY "
+        "stays; LOAD's bursts fit into `read_beats`; every beat goes to who asked, in order; "
+        "errors name their instruction; nothing is asked, returned or reported from `kill` until "
+        "idle, and idle means that nothing is open.",
         of="ReadEngine",
         sizes=f"{FEW} open bursts of up to {LONGEST} beats (FETCH: 4), `read_beats` = "
         f"{READ_CONFIG.read_beats}, 12-bit addresses, pages of 256 bytes, 64-bit bus",
@@ -484,7 +485,8 @@ PROOFS = (
     ),
     Proof(
         name="bus.write",
-        says="The write engine sends every burst it is given, once and in order; waiting addresses "
+        says="The write engine sends every burst of STORE that lies in its window, once and in "
+        "order; waiting addresses "
         "and beats stay; WLAST marks the last beat of AWLEN + 1; a burst's beats follow without a "
         "pause; every response is counted, and idle means that none is missing; from `kill` on no "
         "AWVALID rises and no new beat has a strobe; a kill leaves empty buffers.",

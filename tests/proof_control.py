@@ -216,7 +216,8 @@ PROOFS = (
         name="control.semaphores",
         says="Each of the 28 semaphores is the integer number of its posts less its takes: it is "
         "taken from only when it is not zero, and a post beyond the maximum is reported in its "
-        "cycle, and only such a post; `zero` says that all are.",
+        "cycle, and only such a post; `zero` says that all are. After an overflow, which stops "
+        "the machine, nothing is claimed.",
         of="Semaphores, Gate",
         bench=semaphores,
         breaks={
@@ -227,7 +228,7 @@ PROOFS = (
     ),
     Proof(
         name="control.registers",
-        says="AXI-Lite: every write and every read is answered once, and an answer that waits "
+        says="AXI-Lite: no write or read is forgotten or answered twice, and an answer that waits "
         "stays; registers under LOCK do not change; windows and programs begin at whole pages; "
         "without flipped bits CORRUPT is never reported.",
         of="RegisterFile",

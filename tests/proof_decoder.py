@@ -91,6 +91,10 @@ def dispatch(b: Bench, damage: Damage = None) -> None:
         word = queue.payload.word.as_value()
         b.claim(f"{name}_word", ~enters | (word == item.word[: len(word)]))
         b.claim(f"{name}_pc", ~enters | (queue.payload.pc == item.pc))
+    for opcode, units in QUEUES.items():
+        mine = legal & (item.word[:4] == opcode) & ~over
+        room = Cat(dut.component.queue(unit).ready for unit in units).all()
+        b.claim(f"{opcode.name.lower()}_goes_when_there_is_room", ~mine | (leaves == room))
     entered = Cat(dut.component.queue(unit).valid for unit in Unit).any()
     trap = dut.i.valid & (item.error != Error.NONE)
     is_end = legal & (item.word[:4] == Opcode.END)

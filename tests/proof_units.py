@@ -7,6 +7,7 @@ from typing import Any
 
 from amaranth.hdl import Cat, Mux, Signal, Value
 from amaranth.lib import data
+from weft.hdl.accumulator import RMW_LATENCY
 from weft.hdl.config import PRESETS, Config
 from weft.hdl.load_unit import LOADS_IN_FLIGHT, LoadUnit
 from weft.hdl.matmul_unit import MatmulUnit, instructions_in_flight
@@ -15,7 +16,7 @@ from weft.hdl.store_unit import StoreUnit
 from weft.hdl.vector_unit import VectorUnit
 from weft.hdl.weight_unit import OFFSET, WeightUnit
 
-from .formal import Bench, Damage, Proof, stuck
+from .formal import Bench, Damage, Opened, Proof, stuck
 from .proof_control import implies
 
 TINY, SMALL = PRESETS["tiny"], PRESETS["small"]
@@ -75,6 +76,16 @@ def weight(b: Bench, config: Config, damage: Damage = None) -> None:
     coming = coming & ~Cat(launched).any()
     b.claim("counts", count == waiting + (reading & dut["last_tile"]))
     b.claim("more_to_come", implies(reading & ~dut["last_tile"], waiting))
+    # Launches are `rows` cycles apart.
+    launches = [dut.launch]
+    for k in range(1, config.rows):
+        launches.append(b.past(launches[-1], f"launched_{k}"))
+        b.claim(f"not_loaded_{k}", implies(launches[k], ~loaded))
+        if k < OFFSET:
+            b.claim(f"not_yet_free_{k}", implies(launches[k], launched[k - 1]))
+        else:
+            b.claim(f"on_its_way_{k}", implies(
+                launches[k], free | (coming & (left >= config.rows + OFFSET - k))))  # fmt: skip
     # The shadow weights are in one of these states, and the tile read by then.
     states = [free, loaded, *launched, coming]
     for k, state in enumerate(states):
@@ -85,7 +96,7 @@ def weight(b: Bench, config: Config, damage: Damage = None) -> None:
         b.claim(f"read_by_{k}", implies(state & reading, left <= OFFSET - k))
 
 
-def matmul(b: Bench, damage: Damage = None) -> None:
+def matmul(b: Bench, damage: Damage = None) -> Opened:
     """MATMUL, with accumulators that retire what it tags as last."""
     config = TINY
     dut = b.add(MatmulUnit(config), damage)
@@ -143,6 +154,27 @@ def matmul(b: Bench, damage: Damage = None) -> None:
     b.claim("next_plan", implies(ready & walking, (lane == 0) & (making_first == last)))
     b.claim("rests_at_lane_0", implies(~walking, lane == 0))
     b.claim("plan_goes_on", implies(ready & ~last, walking))
+    return dut
+
+
+def accumulates(b: Bench, damage: Damage = None) -> None:
+    """MATMUL, and the entries that it reads."""
+    dut = matmul(b, damage)
+    plan = data.View(TilePlan(TINY), dut["planner.plan"])
+    may = ~plan.first | (dut.unit.instr.valid & dut.unit.go)
+    take = dut["planner.~ready"] & (~dut["streaming"] | dut["tile_end"]) & may
+    launches, takes = [dut.launch], [take]
+    for k in range(1, TINY.rows):
+        launches.append(b.past(launches[-1], f"first_{k}"))
+        takes.append(b.past(takes[-1], f"took_{k}"))
+        b.assume("tiles are loaded `rows` cycles apart (units.weight)",
+                 implies(launches[k], ~dut.loaded))  # fmt: skip
+        planning = ~dut["planner.~ready"] & (dut["planner.lane"] <= k)
+        b.claim(f"plans_take_{k}", implies(takes[k], planning))
+    entry, reads = dut["entry"], dut["launching"] & dut["reads"]
+    for k in range(1, RMW_LATENCY):
+        same = dut[f"launched_{k}"] & (dut[f"entry_{k}"] == entry)
+        b.claim(f"no_entry_in_flight_{k}", implies(reads, ~same))
 
 
 PROOFS = (
@@ -190,5 +222,17 @@ PROOFS = (
         sizes="tiny",
         bench=matmul,
         breaks={"busy": stuck("active", 1)},
+    ),
+    Proof(
+        name="units.accumulates",
+        says="MATMUL launches no vector that is to be added to an accumulator entry while an "
+        "earlier sum is on its way into this entry.",
+        of="MatmulUnit, Planner",
+        sizes="tiny",
+        bench=accumulates,
+        depth=7,
+        slow=True,
+        breaks={"no_entry_in_flight_1": stuck("held", 0)},
+        breaks_depth=24,
     ),
 )
