@@ -139,6 +139,11 @@ def stuck(path: str, value: int | str) -> Damage:
     return lambda dut: dut.override(path, dut[value] if isinstance(value, str) else value)
 
 
+def implies(condition: Any, conclusion: Any) -> Value:
+    """Whether `conclusion` (one bit) holds where `condition` does."""
+    return ~Value.cast(condition).bool() | Value.cast(conclusion).bool()
+
+
 class Bench(Elaboratable):
     """What a proof is about: components with free inputs, assumptions and claims.
 
@@ -260,7 +265,7 @@ class Proof:
     name: str
     says: str
     of: str
-    bench: Callable[..., None]
+    bench: Callable[..., Any]
     sizes: str = "all"
     depth: int = 1
     induction: bool = True
@@ -330,7 +335,7 @@ class Result:
 
 
 def run(
-    fill: Callable[[Bench], None], *, depth: int, mode: str, solver: str, only: str | None = None
+    fill: Callable[[Bench], Any], *, depth: int, mode: str, solver: str, only: str | None = None
 ) -> Result:
     """Prove the claims of one bench, or take the result from the cache.
 

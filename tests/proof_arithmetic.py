@@ -13,8 +13,7 @@ from weft.hdl.config import PRESETS
 from weft.hdl.pe import ProcessingElement
 from weft.hdl.requantizer import PARAMETER_HOLD, PARAMETER_LAYOUT, Requantizer
 
-from .formal import Bench, Damage, Proof, stuck
-from .proof_control import implies
+from .formal import Bench, Damage, Proof, implies, stuck
 
 #: Every number of rows that a configuration may have.
 ROWS = range(4, 65, 4)

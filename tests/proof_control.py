@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from amaranth.hdl import Cat, Mux, Signal, Value
 from weft.hdl.burst import PAGE_BYTES
 from weft.hdl.config import PRESETS
@@ -14,15 +12,10 @@ from weft.hdl.register_file import LOCKED, WORD_BITS, RegisterFile, writable
 from weft.hdl.registers import REGISTERS, Error
 from weft.hdl.semaphores import Semaphores
 
-from .formal import Bench, Damage, Proof, stuck
+from .formal import Bench, Damage, Proof, implies, stuck
 from .proof_queues import UNIT
 
 TINY = PRESETS["tiny"]
-
-
-def implies(condition: Any, conclusion: Any) -> Value:
-    """Whether `conclusion` (one bit) holds where `condition` does."""
-    return ~Value.cast(condition).bool() | Value.cast(conclusion).bool()
 
 
 def bit(mask: int) -> int:

@@ -17,13 +17,13 @@ from weft.hdl.gate import Gate
 from weft.hdl.isa import INSTRUCTION_BITS, Opcode
 from weft.hdl.queue import InstructionQueue
 
-from .formal import Bench, Damage, Proof, stuck
+from .formal import Bench, Damage, Proof, implies, stuck
 
 TINY = PRESETS["tiny"]
 #: By how much instructions and bus are narrowed where only their ratio matters.
 NARROW = 8
 #: See `ports.UnitPort`.
-UNIT = "a unit starts only what it may, completes only what it started (units; VECTOR: tests)"
+UNIT = "a unit starts only what it may, completes only what it started (units)"
 
 
 class Model:
@@ -75,6 +75,18 @@ def instruction_queue(b: Bench, depth: int, damage: Damage = None) -> None:
     for k in range(behind):
         kept = dut.word("store", wrapped(read + k, behind))
         b.claim(f"stored_{k}", (k >= level) | (kept == model.entries[k + 1]))
+
+
+def rule(b: Bench, unit: Any, overlap: int) -> Value:
+    """Claim what ``ports.UnitPort`` promises; returns how many instructions are in progress."""
+    count = Signal(range(overlap + 2), name="in_progress")
+    b.m.d.sync += count.eq(count + unit.instr.ready - unit.done)
+    b.claim("starts_only_when_allowed", implies(unit.instr.ready, unit.instr.valid & unit.go))
+    b.claim("starts_only_with_room", implies(unit.instr.ready, (count != overlap) | unit.done))
+    b.claim("completes_only_what_started", implies(unit.done, count != 0))
+    b.claim("busy", unit.busy == (count != 0))
+    b.claim("posts_only_when_done", implies(~unit.done, unit.post == 0))
+    return count
 
 
 def gate(b: Bench, overlap: int, damage: Damage = None) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
-from amaranth.hdl import Cat, Mux, Signal, Value
+from amaranth.hdl import Cat, Mux, Value
 from amaranth.lib import data
 from weft.hdl.accumulator import RMW_LATENCY
 from weft.hdl.config import PRESETS, Config
@@ -13,25 +12,13 @@ from weft.hdl.load_unit import LOADS_IN_FLIGHT, LoadUnit
 from weft.hdl.matmul_unit import MatmulUnit, instructions_in_flight
 from weft.hdl.planner import TilePlan
 from weft.hdl.store_unit import StoreUnit
-from weft.hdl.vector_unit import VectorUnit
 from weft.hdl.weight_unit import OFFSET, WeightUnit
 
-from .formal import Bench, Damage, Opened, Proof, stuck
-from .proof_control import implies
+from . import proof_vector
+from .formal import Bench, Damage, Opened, Proof, implies, stuck
+from .proof_queues import rule
 
 TINY, SMALL = PRESETS["tiny"], PRESETS["small"]
-
-
-def rule(b: Bench, unit: Any, overlap: int) -> Value:
-    """Claim what ``ports.UnitPort`` promises; returns how many instructions are in progress."""
-    count = Signal(range(overlap + 2), name="in_progress")
-    b.m.d.sync += count.eq(count + unit.instr.ready - unit.done)
-    b.claim("starts_only_when_allowed", implies(unit.instr.ready, unit.instr.valid & unit.go))
-    b.claim("starts_only_with_room", implies(unit.instr.ready, (count != overlap) | unit.done))
-    b.claim("completes_only_what_started", implies(unit.done, count != 0))
-    b.claim("busy", unit.busy == (count != 0))
-    b.claim("posts_only_when_done", implies(~unit.done, unit.post == 0))
-    return count
 
 
 def load(b: Bench, damage: Damage = None) -> None:
@@ -47,15 +34,6 @@ def load(b: Bench, damage: Damage = None) -> None:
 def store(b: Bench, damage: Damage = None) -> None:
     """STORE; that it completes only what it started is part of `bus.store`."""
     dut = b.add(StoreUnit(TINY), damage)
-    unit = dut.unit
-    b.claim("starts_only_when_allowed", implies(unit.instr.ready, unit.instr.valid & unit.go))
-    b.claim("one_at_a_time", implies(unit.instr.ready, ~unit.busy))
-    b.claim("posts_only_when_done", implies(~unit.done, unit.post == 0))
-
-
-def vector(b: Bench, damage: Damage = None) -> None:
-    """VECTOR's starts; that it completes only what it started is left to tests."""
-    dut = b.add(VectorUnit(TINY), damage)
     unit = dut.unit
     b.claim("starts_only_when_allowed", implies(unit.instr.ready, unit.instr.valid & unit.go))
     b.claim("one_at_a_time", implies(unit.instr.ready, ~unit.busy))
@@ -187,17 +165,14 @@ PROOFS = (
         bench=load,
         breaks={"completes_only_what_started": stuck("active", 1)},
     ),
-    *(
-        Proof(
-            name=f"units.{bench.__name__}",
-            says=f"{bench.__name__.upper()} starts only an instruction that may start, one at a "
-            "time, and posts only when it is done.",
-            of=of,
-            sizes="tiny",
-            bench=bench,
-            slow=True,
-        )
-        for bench, of in ((store, "StoreUnit"), (vector, "VectorUnit"))
+    Proof(
+        name="units.store",
+        says="STORE starts only an instruction that may start, one at a time, and posts only when "
+        "it is done.",
+        of="StoreUnit",
+        sizes="tiny",
+        bench=store,
+        slow=True,
     ),
     *(
         Proof(
@@ -223,6 +198,7 @@ PROOFS = (
         bench=matmul,
         breaks={"busy": stuck("active", 1)},
     ),
+    *proof_vector.PROOFS,
     Proof(
         name="units.accumulates",
         says="MATMUL launches no vector that is to be added to an accumulator entry while an "

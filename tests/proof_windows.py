@@ -262,6 +262,7 @@ PROOFS = (
             of=component.__name__,
             sizes="tiny",
             bench=partial(unit, component=component, config=TINY),
+            slow=True,
         )
         for name, component in (("load", LoadUnit), ("store", StoreUnit))
     ),
