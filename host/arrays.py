@@ -201,7 +201,11 @@ def check_binary(node: Host, inputs: Sequence[Tensor], output: Tensor) -> None:
         raise ValueError(f"{node.operator} has two operands, tensors or float64 constants")
     if node.attributes.get("constant", 1) not in (0, 1):
         raise ValueError(f"{node.operator}'s constant is its operand 0 or 1")
-    if np.broadcast_shapes(*sizes) != result.size:
+    try:
+        fits = np.broadcast_shapes(*sizes) == result.size
+    except ValueError:
+        fits = False
+    if not fits:
         raise ValueError(f"the operands of {node.operator} do not give its output")
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from collections import Counter
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from weft.host import frontend, networks
+from weft.host.graph_file import load_graph
 from weft.host.networks import NETWORKS
 
 from .torch_models import compare_layers, kinds
@@ -109,3 +114,11 @@ def test_layers_equal_torchs(name: str) -> None:
     compare_layers(made, torch.from_numpy(inputs[:1]))
     counts = Counter(kinds(made.graph).split())
     assert ", ".join(f"{kind} {counts[kind]}" for kind in sorted(counts)) == NODES[name]
+
+
+def test_example_runs(tmp_path) -> None:
+    example = Path(__file__).parents[1] / "examples" / "networks.py"
+    command = [sys.executable, example, "mlp", tmp_path / "mlp.graph"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"3 nodes, correlation with float 0\.99\d\d\n", done.stdout)
+    assert len(load_graph(tmp_path / "mlp.graph").nodes) == 3

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from weft.host import interpreter, norms, operators, verify
+from weft.host import arrays, interpreter, norms, operators, verify
 from weft.host.errors import VerifyError
 from weft.host.ir import Concat, Graph, Host, MatMul, Requant, Table, Tensor, sources
+from weft.host.views import View, canonical
 
 
 def single(node, *tensors: Tensor) -> Graph:
@@ -95,7 +96,7 @@ def test_softmax_rounds_the_real_one(n: int, scale: float, to: float, zero: int,
 
 
 def test_softmax_of_what_it_sees() -> None:
-    x, y = Tensor("x", 2, 5, 6, 0.05), Tensor("y", 2, 5, 6, 1 / 128, -3)
+    x, y = Tensor("x", 2, 5, 6, 0.2), Tensor("y", 2, 5, 6, 1 / 128, -3)
     rng = np.random.default_rng(0)
     seen = rng.integers(0, 2, x.shape).astype(np.int8)
     seen[..., 0] = 1
@@ -113,6 +114,39 @@ def test_softmax_of_what_it_sees() -> None:
         verify.verify(single(norms.softmax("s", x, y, seen), x, y))
     with pytest.raises(VerifyError, match="s: softmax has at most one mask"):
         verify.verify(single(norms.softmax("s", x, y, seen[0]), x, y))
+
+
+@pytest.mark.parametrize("regular", [True, False])
+def test_gather_moves_bytes_and_adds_zeros(regular: bool) -> None:
+    x, y = Tensor("x", 2, 3, 4, 0.5, 9), Tensor("y", 3, 2, 2, 0.5, 9)
+    index = np.arange(24).reshape(2, 3, 4).transpose(1, 0, 2)[:, :, 1:3].copy()
+    if not regular:
+        index[1, 1] = -1, 5
+    node = arrays.gather("g", x, y, index)
+    assert bool(node.constants) != regular
+    graph = single(node, x, y)
+    verify.verify(graph)
+    values = np.random.default_rng(0).integers(-128, 128, (2, *x.shape)).astype(np.int8)
+    want = values.reshape(2, -1)[:, index]
+    want[:, index < 0] = 9
+    assert np.array_equal(interpreter.run(graph, values), want)
+
+
+@pytest.mark.parametrize("name", arrays.BINARY)
+def test_arithmetic_rounds_once(name: str) -> None:
+    """A map [height, width, channels] with a vector of its channels, each as torch sees it."""
+    x, v = Tensor("x", 2, 3, 4, 0.1, -3), Tensor("v", 1, 1, 4, 0.07, 5)
+    y = Tensor("y", 2, 3, 4, 0.4, 2)
+    big, small = canonical((1, 4, 2, 3))[1], canonical((1, 4, 1, 1))[1]
+    node = arrays.logical("n", name, [(x, big), (v, small)], y, result=big.as_json())
+    tensors = {"x": x, "v": v, "y": y}
+    rng = np.random.default_rng(0)
+    values = [rng.integers(-128, 128, (3, *t.shape)).astype(np.int8) for t in (x, v)]
+    operators.check(node, tensors)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        real = arrays.BINARY[name]((values[0] + 3.0) * 0.1, (values[1] - 5.0) * 0.07)
+    want = np.clip(np.rint(np.nan_to_num(real / 0.4)) + 2, -128, 127)
+    assert np.array_equal(operators.apply(node, tensors, values), want)
 
 
 @settings(max_examples=60, deadline=None)
@@ -150,6 +184,16 @@ WIDE = Tensor("y", 1, 3, 13, 0.5)
 SCORES = MatMul("m", "a", "b", "y", alike(5), 2, True)
 UNLIKE = Requant(np.arange(5), np.full(5, 1 << 30), np.full(5, 40))
 LONG = Tensor("a", 1, 3, 1 << 18, 0.5)
+VIEW = canonical((1, 3, 8))[1]
+BEYOND = dataclasses.replace(VIEW, offset=1)
+REPEATED = View((1, 3, 8), (0, 0, 1), 0, (1, 3, 8))
+
+
+def _negated(view: View, result: View, *constants: np.ndarray) -> Host:
+    node = arrays.logical("h", "sub", [(A, view)], SAME, result=result.as_json(), constant=0)
+    return dataclasses.replace(node, constants=constants)
+
+
 BROKEN = [
     (SCORES, (A, dataclasses.replace(B, zero_point=1), Y), "m: both operands must have zero point"),
     (dataclasses.replace(SCORES, heads=3), (A, B, Y), "m: 8 channels are not 3 heads"),
@@ -164,6 +208,21 @@ BROKEN = [
     ),
     (Table("t", "a", "y", np.zeros(256, np.int8)), (A, Y), "t: a pointwise function keeps the"),
     (Table("t", "a", "y", np.zeros(255, np.int8)), (A, SAME), "t: the table must be int8"),
+    (arrays.gather("h", A, SAME, np.arange(1, 25)), (A, SAME), "h: gather reads outside"),
+    (arrays.gather("h", A, WIDE, np.zeros(39, int) - 1), (A, SAME), r"h: gather's index must be"),
+    (
+        arrays.gather("h", A, SAME, np.arange(24)), (A, dataclasses.replace(SAME, scale=1.0)),
+        "h: gather keeps scale",
+    ),
+    (_negated(VIEW, VIEW), (A, SAME), "h: sub has two operands"),
+    (_negated(VIEW, VIEW, np.zeros((1, 7, 8))), (A, SAME), "h: the operands of sub do not"),
+    (_negated(BEYOND, VIEW, np.zeros(1)), (A, SAME), "h: a view of 'a' reaches outside"),
+    (_negated(VIEW, REPEATED, np.zeros(1)), (A, SAME), "h: the result does not fill 'y'"),
+    (
+        Host("h", ("a",), "y", "aten.relu.default", {"views": [VIEW.as_json()],
+             "result": VIEW.as_json(), "arguments": [{"input": 1}], "keywords": {}}),
+        (A, SAME), "h: aten.relu.default has an argument that does not exist",
+    ),
     (Host("h", ("a",), "y", "sofmax"), (A, SAME), "h: there is no host operator 'sofmax'"),
     (Host("h", ("a",), "y", "softmax"), (A, Y), "h: softmax maps one tensor to one of the same"),
     (Host("h", ("a",), "y", "softmax"), (A, SAME), "h: softmax has two tables"),

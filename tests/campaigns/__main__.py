@@ -18,7 +18,7 @@ CAMPAIGNS = (
     "withheld",
     "models",
     "fuzz",
-    "networks",
+    "layers", "networks",
     "scalesim",
     "flips",
     "lint",
