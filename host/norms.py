@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 
 #: Fraction bits of softmax's exponentials.
 EXP_BITS = 24
-#: Fraction bits of layer norm's gamma and beta, and of its square root.
-NORM_BITS, ROOT_BITS = 16, 8
+#: Fraction bits of layer norm's gamma and beta.
+NORM_BITS = 16
+#: Fraction bits of its square root, at most.
+MOST_ROOT_BITS = 20
 
 
 def _check_shapes(node: Host, inputs: Sequence[Tensor], output: Tensor) -> None:
@@ -81,16 +83,34 @@ def layer_norm(
 ) -> Host:
     """Layer norm along n channels, with ``c = n·x − Σx`` and ``V = n·Σx² − (Σx)²``:
 
-    ``r = ⌊√(V · 2^(2·ROOT_BITS) + E)⌋``, at least 1, and
-    ``y = ((⌊c·G·2^ROOT_BITS / r⌋ + B + 2^(NORM_BITS − 1)) >> NORM_BITS) + z_y``, where E is
-    n²·epsilon / s_x² with 2·ROOT_BITS fraction bits, G and B are gamma / s_y and beta / s_y with
-    NORM_BITS fraction bits.
+    ``r = ⌊√(V · 4^k + E)⌋``, at least 1, and
+    ``y = ((⌊c·G·2^k / r⌋ + B + 2^(NORM_BITS − 1)) >> NORM_BITS) + z_y``, where E is
+    n²·epsilon / s_x² · 4^k, G and B are gamma / s_y and beta / s_y with NORM_BITS fraction bits.
+    The square root has k fraction bits, as many as 64 bits allow: without them, rows of a small
+    variance would lose a level.
     """
     level = 2.0**NORM_BITS / target.scale
     numbers = tuple(np.rint(real * level).astype(np.int64) for real in (gamma, beta))
-    extra = round(source.channels**2 * epsilon / source.scale**2 * 2.0 ** (2 * ROOT_BITS))
-    attributes = {"epsilon": extra}
-    return Host(name, (source.name,), target.name, "layer_norm", attributes, numbers)
+    real = source.channels**2 * epsilon / source.scale**2
+
+    def of(bits: int) -> Host:
+        attributes = {"epsilon": round(real * 4.0**bits), "root_bits": bits}
+        return Host(name, (source.name,), target.name, "layer_norm", attributes, numbers)
+
+    nodes = (of(bits) for bits in range(MOST_ROOT_BITS, -1, -1))
+    return next((node for node in nodes if _overflows(node, source.channels) is None), of(0))
+
+
+def _overflows(node: Host, n: int) -> str | None:
+    """What of a layer norm over `n` channels can exceed 64 bits."""
+    bits, extra = (node.attributes[key] for key in ("root_bits", "epsilon"))
+    gamma, beta = (int(np.abs(numbers).max()) for numbers in node.constants)
+    deviation = 255 * n  # of c, and of √V
+    if (deviation**2 << (2 * bits)) + extra >= 1 << 62:
+        return "layer norm's variance can overflow 64 bits"
+    if (deviation * gamma << bits) + beta + (1 << NORM_BITS) >= 1 << 63:
+        return "layer norm can overflow 64 bits"
+    return None
 
 
 def check_layer_norm(node: Host, inputs: Sequence[Tensor], output: Tensor) -> None:
@@ -100,15 +120,14 @@ def check_layer_norm(node: Host, inputs: Sequence[Tensor], output: Tensor) -> No
         numbers.dtype != np.int64 or numbers.shape != (n,) for numbers in node.constants
     ):
         raise ValueError(f"layer norm has gamma and beta, int64 [{n}]")
-    extra = node.attributes.get("epsilon")
+    extra, bits = (node.attributes.get(key) for key in ("epsilon", "root_bits"))
     if not isinstance(extra, int) or extra < 0:
         raise ValueError("layer norm's epsilon must be an integer, 0 or above")
-    gamma, beta = (int(np.abs(numbers).max()) for numbers in node.constants)
-    deviation = 255 * n  # of c, and of √V
-    if (deviation**2 << (2 * ROOT_BITS)) + extra >= 1 << 62:
-        raise ValueError("layer norm's variance can overflow 64 bits")
-    if (deviation * gamma << ROOT_BITS) + beta + (1 << NORM_BITS) >= 1 << 63:
-        raise ValueError("layer norm can overflow 64 bits")
+    if not isinstance(bits, int) or not 0 <= bits <= MOST_ROOT_BITS:
+        raise ValueError(f"layer norm's root has 0 to {MOST_ROOT_BITS} fraction bits")
+    reason = _overflows(node, n)
+    if reason is not None:
+        raise ValueError(reason)
 
 
 def run_layer_norm(
@@ -119,8 +138,9 @@ def run_layer_norm(
     n = x.shape[-1]
     total = x.sum(axis=-1, keepdims=True)
     variance = n * (x * x).sum(axis=-1, keepdims=True) - total**2
-    root = _root((variance << (2 * ROOT_BITS)) + node.attributes["epsilon"])
-    quotient = ((n * x - total) * gamma << ROOT_BITS) // np.maximum(root, 1)
+    bits = node.attributes["root_bits"]
+    root = _root((variance << (2 * bits)) + node.attributes["epsilon"])
+    quotient = ((n * x - total) * gamma << bits) // np.maximum(root, 1)
     y = (quotient + beta + (1 << (NORM_BITS - 1))) >> NORM_BITS
     return np.clip(y + output.zero_point, -128, 127).astype(np.int8)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import nn
@@ -26,7 +28,7 @@ def conv(*args, **kwargs) -> nn.Conv2d:
     return nn.Conv2d(*args, **kwargs)
 
 
-def trained_norm(features: int, kind=nn.BatchNorm2d) -> nn.Module:
+def trained_norm(features: int, kind: type[Any] = nn.BatchNorm2d) -> nn.Module:
     """A batch norm whose statistics are not the initial ones."""
     norm = kind(features)
     with torch.no_grad():
