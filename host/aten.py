@@ -69,6 +69,7 @@ MOVES = {
     aten.repeat_interleave.self_int,
     aten.reflection_pad2d.default,
     aten.replication_pad2d.default,
+    aten.index_select.default,
 }
 #: Operators whose result has the scale of their input.
 KEEPERS = VIEWS | MOVES | {MAX_POOL, CAT}

@@ -73,7 +73,7 @@ def canonicalize(module: GraphModule) -> None:
     _fold(module)
     for node in _calls(module):
         if node.target == CLAMP:
-            _hoist(node)
+            hoist(node)
     for node in _calls(module):
         if node.target == BATCH_NORM:
             free_batch_norm(module, node)
@@ -181,7 +181,7 @@ def _attribute(module: GraphModule, node: Node) -> Any:
     return value
 
 
-def _hoist(node: Node) -> None:
+def hoist(node: Node) -> None:
     """Move a clamp before the max pool or the view that feeds it: they commute."""
     while True:
         pool = operand(node)

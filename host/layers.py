@@ -142,7 +142,7 @@ def _add(walk: Lowering, node: FxNode) -> Pending | Masked | None:
         mask, scores = sorted(node.args[:2], key=lambda side: isinstance(walk.raw(side), Value))
         return Masked(walk.value(scores), walk.raw(mask).numpy() == 0)
     if not walk.is_sum(node):
-        return None
+        return _add_vector(walk, node)
     left, right = (
         side if isinstance(side, Pending) else walk.value(arg)
         for arg in node.args[:2]
@@ -155,6 +155,23 @@ def _add(walk: Lowering, node: FxNode) -> Pending | Masked | None:
         value = walk.builder.whole(left)
         left = identity(layer_name(node), value.tensor, value.view)
     return replace(left, residual=walk.builder.aligned(walk.value(other), left.shape, left.view))
+
+
+def _add_vector(walk: Lowering, node: FxNode) -> Pending | None:
+    """A tensor and a constant number a channel."""
+    sides = [walk.raw(arg) for arg in node.args[:2] if isinstance(arg, torch.fx.Node)]
+    values = [side for side in sides if isinstance(side, Value)]
+    constants = [side for side in sides if isinstance(side, torch.Tensor)]
+    if len(values) != 1 or len(constants) != 1 or any(values[0].padding):
+        return None
+    value, vector = values[0], constants[0]
+    axes = [axis for axis in range(-vector.ndim, 0) if vector.shape[axis] > 1]
+    if len(axes) != 1 or vector.ndim > len(value.view.size):
+        return None
+    if pixel_view(value, axes[0]) is None or not value.view.whole(math.prod(value.tensor.shape)):
+        return None
+    offset = vector.reshape(-1).numpy().astype(np.float64)
+    return identity(layer_name(node), value.tensor, value.view, 1.0, offset)
 
 
 def _is_stored(value: Value) -> bool:
@@ -192,7 +209,9 @@ def _pool(walk: Lowering, node: FxNode, kind: str) -> Pending | None:
     if len(value.view.size) != 4 or value.view.size[0] != 1:
         return None
     kernel = pair(node.args[1])
-    py, px = pair(argument(node, 3, "padding", 0))
+    padding: Any = argument(node, 3, "padding", 0)
+    if isinstance(padding, int) or len(padding) < 4:
+        padding = pair(padding) * 2
     source = walk.builder.map(value)
     return _placed(
         channels=source.channels,
@@ -201,7 +220,7 @@ def _pool(walk: Lowering, node: FxNode, kind: str) -> Pending | None:
         source=source,
         kernel=kernel,
         stride=pair(argument(node, 2, "stride") or kernel),
-        padding=(py, px, py, px),
+        padding=tuple(padding),
         divisor=kernel[0] * kernel[1],
     )
 
@@ -261,6 +280,8 @@ def _matmul(walk: Lowering, node: FxNode) -> Pending | None:
     *leading, m, k = left.view.size
     *others, _, n = right.view.size
     if leading != others:
+        return None
+    if left.tensor.zero_point or right.tensor.zero_point:
         return None
     heads = math.prod(leading)
     stacked = tuple(math.prod(leading[i + 1 :]) for i in range(len(leading)))

@@ -15,7 +15,18 @@ import torch
 from torch.fx.node import map_arg
 
 from .arrays import levels
-from .aten import RESHAPES, SIZE, VIEWS, argument, constant, layer_name, operand, unsupported
+from .aten import (
+    CLAMP,
+    RESHAPES,
+    SCALE,
+    SIZE,
+    VIEWS,
+    argument,
+    constant,
+    layer_name,
+    operand,
+    unsupported,
+)
 from .builder import Builder
 from .errors import ModelError
 from .ir import Graph, Table, Tensor
@@ -122,7 +133,8 @@ class Lowering:
     def value(self, node: Any) -> Value:
         """The INT8 tensor that `node` stands for, its padding stored."""
         value = self._values[node]
-        assert isinstance(value, Value), node
+        if not isinstance(value, Value):
+            raise self._unquantized(node)
         if any(value.padding):
             value = self._store_padding(value)
         return value
@@ -148,10 +160,18 @@ class Lowering:
         """A constant of the model, float64."""
         return self._values[node].numpy().astype(np.float64)
 
+    def _unquantized(self, node: FxNode) -> ModelError:
+        return ModelError(
+            f"{self.builder.layer}: it reads what {layer_name(node)} computes, which is not "
+            "quantized and which the accelerator cannot compute in one step with it; quantize it"
+        )
+
     # -- the walk ------------------------------------------------------------------------------
 
     def _call(self, node: FxNode) -> Any:
         target: Any = node.target
+        if node.name in self._roles.inner:
+            return None
         if target in _QUANTIZE:
             return self._quantize(node)
         if target in _DEQUANTIZE:
@@ -160,9 +180,10 @@ class Lowering:
             args, kwargs = self.arguments(node)
             return Weights(target(*args, **kwargs).numpy(), self.real(operand(node, 1)))
         if target == _DEQUANTIZE_CHANNEL:
-            return self._values[operand(node)]
-        if node.name in self._roles.inner:
-            return None
+            value = self._values[operand(node)]
+            if isinstance(value, Weights):
+                return value
+            return Weights(value.numpy(), self.real(operand(node, 1)))
         if node.name in self._roles.regions:
             return self._pointwise(node, self._roles.regions[node.name])
         if target == SIZE:
@@ -171,11 +192,29 @@ class Lowering:
         if not any(isinstance(value, (Value, Pending, Masked, Weights)) for value in inputs):
             args, kwargs = self.arguments(node)
             return target(*args, **kwargs)
+        for source, value in zip(node.all_input_nodes, inputs, strict=True):
+            if isinstance(value, (Pending, Deferred)) and not self._fuses(node, value):
+                raise self._unquantized(source)
         if target in VIEWS and isinstance(inputs[0], Value):
             return self._view(node)
         rule = LAYERS.get(target)
         made = None if rule is None else rule(self, node)
         return made if made is not None else on_host(self, node)
+
+    def _fuses(self, node: FxNode, value: Pending | Deferred) -> bool:
+        """Whether `node` becomes part of the operation that makes `value`."""
+        if not isinstance(value, Pending):
+            return False
+        weighted = value.kind in ("conv", "linear")
+        plain = value.residual is None and value.least == -np.inf and value.most == np.inf
+        if node.target == CLAMP:
+            return value.kind != "max"
+        if node.target == SCALE:
+            return plain and (weighted or value.kind == "matmul")
+        others = [self._values[source] for source in node.all_input_nodes]
+        return (
+            self.is_sum(node) and plain and weighted and any(isinstance(o, Value) for o in others)
+        )
 
     def _quantize(self, node: FxNode) -> Value:
         """Give the value its scale: a pending operation becomes an IR node."""
@@ -193,11 +232,10 @@ class Lowering:
             return value
         value = self._values[source]
         if isinstance(value, Value):
-            if (value.tensor.scale, value.tensor.zero_point) != (scale, zero):
-                raise ModelError(
-                    f"{source.name}: a value is quantized twice, with different scales"
-                )
-            return value
+            if (value.tensor.scale, value.tensor.zero_point) == (scale, zero):
+                return value
+            stored = self.builder.whole(self.value(source))
+            value = identity(f"{layer_name(node)}.rescale", stored.tensor, stored.view)
         tensor = self.builder.tensor(value.name, value.shape, scale, zero)
         name = self.builder.node_name(value.name)
         if isinstance(value, Pending):
@@ -254,7 +292,8 @@ class Lowering:
             for member in self._module.graph.nodes
             if member.name in names
             for source in member.all_input_nodes
-            if isinstance(self._values.get(source), Value)
+            if source.name not in names
+            if not isinstance(self._values.get(source), (int, float, torch.Tensor))
         )
         value = self.builder.whole(self.value(root))
         source = value.tensor

@@ -244,7 +244,11 @@ class Pending:
 
 
 def identity(
-    name: str, source: Tensor, view: View, factor: float = 1.0, offset: float = 0.0
+    name: str,
+    source: Tensor,
+    view: View,
+    factor: float = 1.0,
+    offset: float | np.ndarray = 0.0,
 ) -> Pending:
     """A depthwise 1×1 convolution that gives ``factor · x + offset``: what a bare addition adds to.
 
@@ -252,6 +256,8 @@ def identity(
     ----------
     factor
         Not 0.
+    offset
+        A number, or one a channel.
     """
     channels = source.channels
     return Pending(
@@ -263,7 +269,7 @@ def identity(
         groups=channels,
         weight=np.full((channels, 1, 1, 1), 64 if factor > 0 else -64, np.int8),
         weight_scale=np.full(channels, abs(factor) / 64),
-        bias=np.full(channels, offset),
+        bias=np.broadcast_to(np.asarray(offset, np.float64), (channels,)).copy(),
     )
 
 

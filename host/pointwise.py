@@ -25,9 +25,12 @@ from .aten import (
     operand,
 )
 
+_decomposed = torch.ops.quantized_decomposed
+_QUANTIZE = _decomposed.quantize_per_tensor.default
+_DEQUANTIZE = _decomposed.dequantize_per_tensor.default
 _UNTAGGED = {aten.hardswish.default, aten.log_sigmoid.default, aten.rsub.Scalar}
 #: What does not make a region a function worth a table: the accelerator has it anyway.
-_PLAIN = {ADD, CLAMP, SCALE}
+_PLAIN = {ADD, CLAMP, SCALE, _QUANTIZE, _DEQUANTIZE}
 _LAYERS = {CONV, LINEAR, MATMUL, ADD, AVG_POOL, BATCH_NORM, SCALE}
 
 
@@ -65,15 +68,21 @@ class Region:
 
 
 def regions(module: GraphModule) -> dict[Node, Region]:
-    """The regions of a canonical graph, by their last node; no node is in two."""
+    """The regions of a canonical graph, by their last node; no node is in two.
+
+    Where the graph quantizes in between, so does a region, and it begins with what is dequantized.
+    """
     graph = module.graph
     fixed = constants(graph)
+    quantized = any(node.target == _DEQUANTIZE for node in graph.nodes)
     found: dict[Node, Region] = {}
     taken: set[Node] = set()
     for node in reversed(graph.nodes):
-        if node in taken or not _is_pointwise(node, fixed):
+        if node in taken or node.target in (_QUANTIZE, _DEQUANTIZE):
             continue
-        grown = _grow(node, fixed)
+        if not _is_pointwise(node, fixed):
+            continue
+        grown = _grow(node, fixed, {_DEQUANTIZE} if quantized else None)
         if grown is not None:
             found[node] = _region(module, *grown)
             taken.update(grown[1])
@@ -85,7 +94,8 @@ def _is_pointwise(node: Node, fixed: set[Node]) -> bool:
     target: Any = node.target
     if node.op != "call_function" or node in fixed or not is_tensor(node):
         return False
-    if target not in _UNTAGGED and torch.Tag.pointwise not in getattr(target, "tags", ()):
+    known = target in _UNTAGGED or target in (_QUANTIZE, _DEQUANTIZE)
+    if not known and torch.Tag.pointwise not in getattr(target, "tags", ()):
         return False
     if target == CLAMP and _fuses(operand(node)):
         return False
@@ -107,14 +117,19 @@ def _fuses(node: Node) -> bool:
     return node.target in _LAYERS and len(node.users) == 1
 
 
-def _grow(last: Node, fixed: set[Node]) -> tuple[Node, tuple[Node, ...]] | None:
-    """Root and nodes of the largest region that ends at `last`, if one of a single input exists."""
+def _grow(
+    last: Node, fixed: set[Node], roots: set[Any] | None
+) -> tuple[Node, tuple[Node, ...]] | None:
+    """Root and nodes of the largest region that ends at `last`, if one of a single input exists.
+
+    The root is a call of one of `roots`, if there are any.
+    """
     order = {node: i for i, node in enumerate(last.graph.nodes)}
     members = {last}
     best: tuple[Node, tuple[Node, ...]] | None = None
     while True:
         inputs = {n for m in members for n in m.all_input_nodes if n not in fixed} - members
-        if len(inputs) == 1:
+        if len(inputs) == 1 and (roots is None or min(inputs).target in roots):
             best = min(inputs), tuple(sorted(members, key=order.__getitem__))
         more = [n for n in inputs if set(n.users) <= members and _is_pointwise(n, fixed)]
         if not more:
@@ -126,10 +141,19 @@ def _grow(last: Node, fixed: set[Node]) -> tuple[Node, tuple[Node, ...]] | None:
 
 
 def _region(module: GraphModule, root: Node, nodes: tuple[Node, ...]) -> Region:
-    name = "+".join(str(node.target).split(".")[-2] for node in nodes)
-    steps = tuple((node.target, node.args, node.kwargs) for node in nodes)
+    levels: dict[Any, Any] = {_QUANTIZE: _quantized, _DEQUANTIZE: _dequantized}
+    name = "+".join(str(n.target).split(".")[-2] for n in nodes if n.target not in levels)
+    steps = tuple((levels.get(n.target, n.target), n.args, n.kwargs) for n in nodes)
     numbers = {}
     for source in {n for node in nodes for n in node.all_input_nodes} - {root, *nodes}:
         value = constant(module, source).reshape(())
         numbers[source] = value.double() if value.is_floating_point() else value
     return Region(name, root, nodes, steps, numbers)
+
+
+def _quantized(x: torch.Tensor, scale: float, zero: int, low: int, high: int, _type: Any) -> Any:
+    return ((x / scale).round() + zero).clamp(low, high)
+
+
+def _dequantized(x: torch.Tensor, scale: float, zero: int, *_: Any) -> torch.Tensor:
+    return (x - zero) * scale

@@ -1,0 +1,1 @@
+"""ONNX models quantized elsewhere, with QuantizeLinear and DequantizeLinear in them."""
