@@ -1,4 +1,4 @@
-"""What the host's operations cost the accelerator: bytes over the bus, and cycles in which it rests."""
+"""What the host's operations cost the accelerator: bytes over the bus, cycles in which it rests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class HostCall:
-    """An operation of the host, for one input.
+    """An operation of the host, for one batch.
 
     Attributes
     ----------

@@ -141,10 +141,21 @@ def run(
     weights: WeightsOption = None,
     input: Annotated[
         Path | None,
-        typer.Option("--input", "-i", help="A program's input: int8 .npy [N, H, W, C], [H, W, C]."),
+        typer.Option(
+            "--input",
+            "-i",
+            help="A program's input, .npy: int8 levels [N, H, W, C], or real numbers as the model "
+            "takes them.",
+        ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where to write a program's output, .npy.")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Where to write a program's output, .npy [N, H, W, C]: levels, or real numbers "
+            "for real inputs.",
+        ),
     ] = None,
     trace: Annotated[Path | None, typer.Option(help="Write an FST waveform of the run.")] = None,
     json: JsonOption = False,
@@ -153,7 +164,9 @@ def run(
 
     `lenet` is quantized with torch, compiled, run, and compared layer by layer
     with the integer reference. A program file needs neither torch nor a network,
-    only an input.
+    only an input: levels, or real numbers, which it quantizes. What the host
+    computes is listed with the bytes that the accelerator moves for it, and the
+    cycles in which it rests meanwhile.
 
     \b
     weft run lenet

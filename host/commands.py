@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,13 +11,15 @@ from rich.console import Console
 
 from ..hdl.brief import one_line
 from .device import open_device
-from .errors import WeftError
+from .errors import ModelError, WeftError
+from .interpreter import to_levels, to_real
 from .progress import Bar, status
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ..hdl.config import Config
+    from .program import Program
     from .run import Report
 
 _out = Console()
@@ -124,18 +127,15 @@ def run_program(
         What `weft` prints.
     """
     from .program import load
-    from .report import layer_table, summary
+    from .report import host_table, layer_table, summary
     from .run import run
 
     program = load(path, config)
-    shape = program.input_shape
-    wanted = f"int8 [N, {', '.join(map(str, shape))}]"
     if input is None:
-        raise WeftError(f"{path} needs --input X.npy: {wanted}")
-    inputs = read_npy(input)
-    if inputs.dtype != np.int8 or inputs.shape[-3:] != shape or inputs.ndim > 4 or not inputs.size:
-        raise WeftError(f"{input} must be {wanted}, not {inputs.dtype} {list(inputs.shape)}")
-    inputs = inputs.reshape(-1, *shape)[:images]
+        raise WeftError(f"{path} needs --input X.npy: {_wanted(program)}")
+    given = read_npy(input)
+    real = given.dtype.kind == "f"
+    inputs = _inputs(program, given, input)[:images]
     if output is not None:
         require_place(output)
     with status(_preparing(backend), json):
@@ -160,16 +160,47 @@ def run_program(
     finally:
         device.close()
     if output is not None:
-        _write_npy(output, np.stack(report.outputs))
+        outputs = np.stack(report.outputs)
+        if real:
+            outputs = to_real(program.output, outputs).astype(np.float32)
+        _write_npy(output, outputs)
     if json:
         print(jsonlib.dumps(summary(report, backend=backend)))
     else:
         _out.print(layer_table(report))
+        if report.host_calls:
+            _out.print(host_table(report.host_calls))
         _out.print(
             f"{_count(report.images, 'input')} in {report.seconds:.1f} s on {backend}, "
             f"{_memory(report)}" + (f"; outputs in {output}" if output else ""),
             highlight=False,
         )
+
+
+def _wanted(program: Program) -> str:
+    """What a program takes as input."""
+    height, width, channels = program.input_shape
+    if height > 1:
+        real = f"[N, {channels}, {height}, {width}]"
+    else:
+        real = f"[N, {width}, {channels}]" if width > 1 else f"[N, {channels}]"
+    return f"int8 [N, {height}, {width}, {channels}], or real numbers {real}"
+
+
+def _inputs(program: Program, given: np.ndarray, path: Path) -> np.ndarray:
+    """INT8 levels [N, height, width, channels] of what a file holds."""
+    shape = program.input_shape
+    wrong = f"{path} must be {_wanted(program)}, not {given.dtype} {list(given.shape)}"
+    if given.dtype.kind == "f" and given.size:
+        if np.isnan(given).any():
+            raise WeftError(f"{path} contains a value that is not a number")
+        try:
+            return to_levels(given, program.input, shape, program.name)
+        except ModelError as error:
+            raise WeftError(wrong) from error
+    if given.dtype != np.int8 or given.shape[-3:] != shape or given.ndim > 4 or not given.size:
+        raise WeftError(wrong)
+    return given.reshape(-1, *shape)
 
 
 def _preparing(backend: str) -> str:
@@ -195,6 +226,8 @@ def require_place(path: Path) -> None:
         raise WeftError(f"cannot write {path}: it is a directory")
     if not path.parent.is_dir():
         raise WeftError(f"cannot write {path}: there is no directory {path.parent}")
+    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise WeftError(f"cannot write {path}: permission denied")
 
 
 def read_npy(path: Path) -> np.ndarray:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from onnx import ModelProto
     from torch.export import ExportedProgram
     from torch.fx import GraphModule
 
@@ -151,6 +152,37 @@ def quantize_exported(
     ).graph
 
 
+def import_onnx(
+    source: str | Path | ModelProto, *, name: str | None = None, multiplier_bits: int = 32
+) -> Graph:
+    """The integer graph of an ONNX model with QuantizeLinear and DequantizeLinear in it.
+
+    Its scales are taken as they are, so there is nothing to calibrate.
+
+    Parameters
+    ----------
+    source
+        The file, or the model.
+    name
+        What the graph is called; by default as the file.
+    multiplier_bits
+        Width of the machine's requantization multiplier.
+
+    Raises
+    ------
+    ModelError
+        onnx is not installed; the file is no such model; or a value that the accelerator needs as
+        INT8 has no scale.
+    UnsupportedOperator
+        An operator that neither the accelerator nor the host computes, or whose form is unknown.
+    """
+    _check_bits(multiplier_bits)
+    with _quiet():
+        from .qdq.importer import imported
+
+        return imported(source, name=name, multiplier_bits=multiplier_bits).graph
+
+
 def simulate(
     program: ExportedProgram,
     calibration: np.ndarray | torch.Tensor,
@@ -162,8 +194,7 @@ def simulate(
     """As :func:`quantize_exported`, with torch's own simulation of the result beside it."""
     if not isinstance(program, torch.export.ExportedProgram):
         raise ModelError(f"{name} must be a torch.export program, not {type(program).__name__}")
-    if not 8 <= multiplier_bits <= 32:
-        raise ModelError(f"multiplier_bits must be 8 to 32, not {multiplier_bits}")
+    _check_bits(multiplier_bits)
     inputs = _inputs(calibration)
     for key, values in program.state_dict.items():
         if not torch.isfinite(values.sum(dtype=torch.float64)):
@@ -201,6 +232,11 @@ def simulate(
     )
     verify(lowered.graph, multiplier_bits=multiplier_bits)
     return Quantized(lowered.graph, module, lowered.sources)
+
+
+def _check_bits(multiplier_bits: int) -> None:
+    if not 8 <= multiplier_bits <= 32:
+        raise ModelError(f"multiplier_bits must be 8 to 32, not {multiplier_bits}")
 
 
 def _inputs(calibration: np.ndarray | torch.Tensor) -> torch.Tensor:

@@ -6,12 +6,30 @@ floating point, in a type that holds every partial sum exactly.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..hdl.brief import brief
 from . import operators
 from .errors import ModelError
-from .ir import Concat, Conv, Graph, Host, MatMul, Node, Pool, Requant, Residual, Table, sources
+from .ir import (
+    Concat,
+    Conv,
+    Graph,
+    Host,
+    MatMul,
+    Node,
+    Pool,
+    Requant,
+    Residual,
+    Table,
+    Tensor,
+    sources,
+)
+
+if TYPE_CHECKING:
+    from .program import Port
 
 #: What max pooling reads outside its input.
 _MAX_FILL = -128
@@ -100,26 +118,39 @@ def quantize_input(graph: Graph, images: np.ndarray) -> np.ndarray:
         `images` are no numbers, of another shape than the graph's input, or NaN.
     """
     tensor = graph.tensors[graph.input]
+    return to_levels(images, tensor, tensor.shape, graph.name)
+
+
+def to_levels(
+    images: np.ndarray, tensor: Tensor | Port, shape: tuple[int, int, int], name: str
+) -> np.ndarray:
+    """As :func:`quantize_input`, for a tensor or port of images of `shape`.
+
+    Parameters
+    ----------
+    name
+        What errors call the network.
+    """
     try:
         images = np.asarray(images)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ModelError(f"the images for {graph.name} are no array of numbers") from error
+        raise ModelError(f"the images for {name} are no array of numbers") from error
     if images.dtype.kind not in "biuf":
-        raise ModelError(f"the images for {graph.name} are no array of numbers: {images.dtype}")
+        raise ModelError(f"the images for {name} are no array of numbers: {images.dtype}")
     given = images.shape
     if images.ndim == 2:
         images = images[:, :, None, None]
     elif images.ndim == 3:
         images = images.transpose(0, 2, 1)[:, :, None]
-    want = (tensor.channels, tensor.height, tensor.width)
+    height, width, channels = shape
+    want = channels, height, width
     if images.ndim != 4 or images.shape[1:] != want:
         raise ModelError(
-            f"{graph.name} wants images of shape [N, {', '.join(map(str, want))}], "
-            f"not {list(given)}"
+            f"{name} wants images of shape [N, {', '.join(map(str, want))}], not {list(given)}"
         )
     images = images.astype(np.float64)
     if np.isnan(images).any():
-        raise ModelError(f"the images for {graph.name} contain a value that is not a number")
+        raise ModelError(f"the images for {name} contain a value that is not a number")
     with np.errstate(over="ignore"):
         levels = np.rint(images / tensor.scale) + tensor.zero_point
     return np.clip(levels, -128, 127).astype(np.int8).transpose(0, 2, 3, 1).copy()
@@ -127,7 +158,11 @@ def quantize_input(graph: Graph, images: np.ndarray) -> np.ndarray:
 
 def dequantize(graph: Graph, name: str, values: np.ndarray) -> np.ndarray:
     """Real values, float64, of INT8 `values` of tensor `name`."""
-    tensor = graph.tensors[name]
+    return to_real(graph.tensors[name], values)
+
+
+def to_real(tensor: Tensor | Port, values: np.ndarray) -> np.ndarray:
+    """As :func:`dequantize`, for any tensor or port."""
     return (values.astype(np.float64) - tensor.zero_point) * tensor.scale
 
 

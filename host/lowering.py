@@ -7,6 +7,7 @@ that depend on the batch are those of a batch of one.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -233,6 +234,8 @@ class Lowering:
         value = self._values[source]
         if isinstance(value, Value):
             if (value.tensor.scale, value.tensor.zero_point) == (scale, zero):
+                if value.view.dense(math.prod(value.tensor.shape)) and not any(value.padding):
+                    self._sources[value.tensor.name] = node.name, value.view
                 return value
             stored = self.builder.whole(self.value(source))
             value = identity(f"{layer_name(node)}.rescale", stored.tensor, stored.view)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .calls import HostCall
     from .run import Report
 
 
@@ -39,6 +43,7 @@ def summary(
         "macs": report.macs,
         "utilization": report.utilization,
         "bound_cycles": report.bound_cycles,
+        "host": [asdict(call) for call in report.host_calls],
         "seconds": round(report.seconds, 3),
     }
 
@@ -76,4 +81,25 @@ def layer_table(report: Report) -> Table:
         report.macs,
         report.mismatches,
     )
+    return table
+
+
+def host_table(calls: Sequence[HostCall]) -> Table:
+    """What the host computes, and what that costs the accelerator, for one input."""
+    table = Table(title="on the host")
+    table.add_column("operator", no_wrap=True)
+    table.add_column("layer", no_wrap=True)
+    for name in ("bytes moved", "cycles lost"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for call in calls:
+        table.add_row(call.operator, call.layer, f"{call.moved_bytes:,}", f"{call.lost_cycles:,}")
+    if len(calls) > 1:
+        table.add_section()
+        moved, lost = (
+            sum(values)
+            for values in zip(
+                *((call.moved_bytes, call.lost_cycles) for call in calls), strict=True
+            )
+        )
+        table.add_row("total", "", f"{moved:,}", f"{lost:,}")
     return table

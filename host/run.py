@@ -13,6 +13,7 @@ import numpy as np
 
 from ..hdl.brief import brief
 from ..hdl.isa import Unit
+from .calls import HostCall, host_calls
 from .device import DeviceError
 from .program import ProgramError, stretches
 from .timing.machine import predict
@@ -93,6 +94,11 @@ class Report:
             for index, account in zip(mine, accounts, strict=True):
                 out[index] = account
         return out
+
+    @cached_property
+    def host_calls(self) -> list[HostCall]:
+        """What the host computes for one batch, and what that costs the accelerator."""
+        return host_calls(self.program, self.predictions)
 
     @property
     def predicted_cycles(self) -> int:

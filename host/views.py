@@ -70,6 +70,11 @@ class View:
             reach *= count
         return self.offset == 0 and reach == elements
 
+    def dense(self, elements: int) -> bool:
+        """As :meth:`whole`, for views that repeat elements only by strides of 0."""
+        pairs = zip(self.shape, self.strides, strict=True)
+        return math.prod(self.size) == elements and all(n == 1 or stride for n, stride in pairs)
+
     def read(self, values: np.ndarray) -> np.ndarray:
         """Torch's array [N, *size] from `values` [N, height, width, channels]."""
         return values.reshape(len(values), -1)[:, self.indices()]

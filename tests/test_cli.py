@@ -29,7 +29,7 @@ from . import networks
 RUN_KEYS = {
     "backend", "config", "rows", "cols", "bus_bytes", "latency", "beat_interval", "images",
     "batch", "correct", "float_correct", "mismatches", "cycles", "predicted_cycles", "as_predicted",
-    "cycles_per_image", "macs", "utilization", "bound_cycles", "seconds",
+    "cycles_per_image", "macs", "utilization", "bound_cycles", "host", "seconds",
 }  # fmt: skip
 
 
@@ -222,7 +222,7 @@ def test_isa(good):
 
 
 ELSEWHERE = """
-import torch
+import numpy, torch
 class Gate(torch.nn.Module):
     def __init__(self):
         super().__init__()
@@ -230,25 +230,85 @@ class Gate(torch.nn.Module):
     def forward(self, x):
         return torch.relu(self.a(x)) * torch.softmax(self.b(x), 1)
 torch.manual_seed(0)
-torch.export.save(torch.export.export(Gate().eval(), (torch.randn(1, 2, 8, 8),)), "gate.pt2")
+gate = Gate().eval()
+torch.export.save(torch.export.export(gate, (torch.randn(1, 2, 8, 8),)), "gate.pt2")
+numpy.save("want.npy", gate(torch.from_numpy(numpy.load("x.npy"))).detach().numpy())
 """
 
 
 def test_archive_of_another_process(tmp_path, good, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.random.default_rng(0).normal(size=(3, 2, 8, 8)).astype(np.float32))
     subprocess.run([sys.executable, "-c", ELSEWHERE], check=True)
-    images = np.random.default_rng(0).normal(size=(3, 2, 8, 8))
-    np.save("x.npy", images)
+    want = np.load("want.npy").transpose(0, 2, 3, 1)
     for flags in ([], ["--asymmetric"]):
         out = good(
             "compile", "gate.pt2", "--calibration", "x.npy", "-c", "tiny", "-o", "gate.weft", *flags
         )
         assert out.splitlines()[0].startswith("gate.weft: ")
-        assert out.splitlines()[1:] == [
-            "on the host: softmax at 'softmax'", "on the host: mul at 'mul'"
+        host = [line.split("│")[1:5] for line in out.splitlines() if line.startswith("│")]
+        assert [[word.strip() for word in words[:2]] for words in host] == [
+            ["softmax", "softmax"], ["mul", "mul"], ["total", ""]
         ]  # fmt: skip
+        out = good("run", "gate.weft", "-b", "model", "-i", "x.npy", "-o", "y.npy")
+        assert "bytes moved" in out
+        got = np.load("y.npy")
+        assert (got.dtype, got.shape) == (np.float32, want.shape)
+        assert np.abs(got - want).max() < 0.05 * want.max()
         zero_points = {program_file.load("gate.weft").input.zero_point}
         assert (zero_points == {0}) != bool(flags)
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    """An archive of a small convolution for inputs [2, 8, 8]."""
+    path = tmp_path_factory.mktemp("archive") / "m.pt2"
+    made = torch.export.export(torch.nn.Conv2d(2, 4, 3).eval(), (torch.randn(1, 2, 8, 8),))
+    torch.export.save(made, path)
+    return path
+
+
+def test_compile_says_what_it_made(archive, good, tmp_path):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(3, 2, 8, 8)))
+    out = good(
+        *("compile", archive, "--calibration", tmp_path / "x.npy", "-c", "tiny", "--json"),
+        *("-o", tmp_path / "m.weft"),
+    )
+    values = json.loads(out)
+    program = program_file.load(tmp_path / "m.weft")
+    assert values["instructions"] == len(program.instructions())
+    assert values["constant_bytes"] == len(program.const)
+    assert values["predicted_cycles"] > 0
+    assert (values["host"], values["config"]) == ([], "tiny")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "reason"),
+    [
+        (
+            np.zeros((3, 2, 8, 9), np.float32),
+            "takes inputs of shape [2, 8, 8], but the calibration",
+        ),
+        (np.zeros((0, 2, 8, 8), np.float32), "with N ≥ 1, not [0, 2, 8, 8]"),
+        (np.zeros((3, 2, 8, 8), "c8"), "must be an array of real numbers"),
+        (np.full((3, 2, 8, 8), np.nan), "contain a value that is not finite"),
+        (np.array("text"), "must be an array of real numbers"),
+    ],
+)
+def test_calibration_that_does_not_fit(inputs, reason, archive, weft, tmp_path):
+    np.save(tmp_path / "x.npy", inputs)
+    command = "compile", archive, "--calibration", tmp_path / "x.npy", "-o", tmp_path / "m.weft"
+    outcome = weft(*command)
+    assert outcome.err.count("\n") <= 2  # with the step that was begun
+    assert outcome.code == 1
+    assert reason in outcome.err
+    assert not (tmp_path / "m.weft").exists()
+
+
+def test_a_folder_that_cannot_be_written_to(archive, weft, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path) != tmp_path)
+    outcome = weft("compile", archive, "--calibration", "x.npy", "-o", tmp_path / "m.weft")
+    refuse(outcome, f"cannot write {tmp_path / 'm.weft'}: permission denied")
 
 
 def test_disasm(compiled, good):
@@ -308,6 +368,7 @@ def workplace(tmp_path, monkeypatch, compiled):
     np.save("rank.npy", np.zeros((1, 1, 32, 32, 1), np.int8))
     np.save("none.npy", np.zeros((0, 32, 32, 1), np.int8))
     np.save("float.npy", np.zeros((1, 32, 32, 1), np.float32))
+    np.save("nan.npy", np.full((1, 1, 32, 32), np.nan, np.float32))
     np.save("object.npy", np.array([{}], object), allow_pickle=True)
     np.savez("several.npy.npz", x=np.zeros(3))
     Path("several.npy.npz").rename("several.npy")
@@ -315,6 +376,8 @@ def workplace(tmp_path, monkeypatch, compiled):
     Path("cut.npy").write_bytes(Path("x.npy").read_bytes()[:200])
     Path("file").write_text("in the way")
     Path("corrupt.pt2").write_bytes(b"no archive")
+    Path("corrupt.onnx").write_bytes(bytes(range(256)))
+    Path("empty.onnx").touch()
     for name in ("corrupt", "short", "labels"):
         Path(name).mkdir()
     Path("corrupt/t10k-images-idx3-ubyte").write_bytes(b"not an IDX file at all")
@@ -351,7 +414,8 @@ REFUSED = [
     ("run p.weft --input shape.npy", "not int8 [1, 28, 28, 1]"),
     ("run p.weft --input rank.npy", "not int8 [1, 1, 32, 32, 1]"),
     ("run p.weft --input none.npy", "not int8 [0, 32, 32, 1]"),
-    ("run p.weft --input float.npy", "must be int8 [N, 32, 32, 1], not float32"),
+    ("run p.weft --input float.npy", "or real numbers [N, 1, 32, 32], not float32 [1, 32, 32, 1]"),
+    ("run p.weft --input nan.npy", "nan.npy contains a value that is not a number"),
     ("run p.weft --input missing.npy", "cannot read missing.npy as a .npy array: No such file"),
     ("run p.weft --input object.npy", "cannot read object.npy as a .npy array"),
     ("run p.weft --input pickle.npy", "cannot read pickle.npy as a .npy array"),
@@ -370,6 +434,10 @@ REFUSED = [
     ("compile corrupt.pt2 --calibration x.npy -o y.weft", "corrupt.pt2 is not an archive of torch"),
     ("compile m.pt2 --calibration missing.npy -o y.weft", "cannot read missing.npy"),
     ("compile lenet --calibration x.npy -o y.weft", "go with an archive"),
+    ("compile m.onnx --calibration x.npy -o y.weft", "go with an archive"),
+    ("compile m.onnx -o y.weft", "cannot read m.onnx: No such file"),
+    ("compile corrupt.onnx -o y.weft", "corrupt.onnx is no ONNX model"),
+    ("compile empty.onnx -o y.weft", "empty.onnx is no ONNX model"),
     ("compile mlp --weights w -o y.weft", "--data and --weights go with lenet"),
     ("compile lenet -o no/y.weft", "cannot write no/y.weft: there is no directory no"),
     ("compile lenet -o file/y.weft", "cannot write file/y.weft: there is no directory file"),

@@ -149,7 +149,10 @@ def _pass_on(module: GraphModule, node: FxNode) -> None:
             return
     elif not _keeps(node):
         return
-    scales = {_scale(value) for value in node.all_input_nodes}
+    values = node.all_input_nodes
+    if node.target != CAT:
+        values = [value for value in values if value.op != "get_attr"]
+    scales = {_scale(value) for value in values}
     if len(scales) != 1:
         return
     (scale,) = scales

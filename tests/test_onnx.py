@@ -1,0 +1,338 @@
+"""Quantized ONNX models: every layer within a level of onnxruntime's, the RTL equal to the byte."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto
+from onnxruntime.quantization import QuantType
+from weft.hdl.config import load
+from weft.host import compiler, datasets, frontend, interpreter
+from weft.host.device import open_device
+from weft.host.ir import Graph
+from weft.host.models import lenet5
+from weft.host.qdq.importer import imported
+from weft.host.run import run
+
+from .onnx_models import Model, Weights, compare_layers, quantize, residual, transformer, values
+from .torch_models import kinds
+
+
+def inputs(model: Any, count: int = 8) -> np.ndarray:
+    size = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim][1:]
+    return np.random.default_rng(count).normal(size=(count, *size)).astype(np.float32)
+
+
+#: How onnxruntime places and chooses its scales.
+STYLES = {
+    "int8": {},
+    "uint8, a scale a tensor, a pair for each reader, float weights": {
+        "activation_type": QuantType.QUInt8,
+        "per_channel": False,
+        "extra_options": {"DedicatedQDQPair": True, "AddQDQPairToWeight": True},
+    },
+    "symmetric": {"extra_options": {"ActivationSymmetric": True}},
+}
+RESIDUAL = "conv conv conv conv max conv conv concat avg avg linear host:softmax"
+HOST_ATTENTION = "host:aten.matmul.default conv host:gather host:softmax host:aten.matmul.default"
+REST = (
+    "linear conv conv host:layer_norm linear conv table:div+erf+add+mul+mul linear conv conv "
+    "host:layer_norm"
+)
+PROJECTIONS = "linear linear linear conv conv conv"
+WANT = {
+    ("residual", "symmetric"): (
+        "conv avg conv avg conv conv avg max conv conv concat avg avg linear host:softmax"
+    ),
+    ("transformer", "symmetric"): f"{PROJECTIONS} matmul conv host:softmax matmul {REST}",
+    ("transformer", "int8"): f"{PROJECTIONS} {HOST_ATTENTION} {REST}",
+}
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("make", [residual, transformer])
+def test_layers_equal_onnxruntimes(make, style: str) -> None:
+    x = inputs(make())
+    model = quantize(make(), x, **STYLES[style])
+    made = imported(model, name="m", multiplier_bits=24)
+    assert compare_layers(made, model, x) > 0
+    want = WANT.get((make.__name__, style), RESIDUAL)
+    if make is transformer:
+        want = WANT.get((make.__name__, style), WANT["transformer", "int8"])
+    assert kinds(made.graph) == want
+
+
+def on_the_rtl(graph: Graph, x: np.ndarray, config: str = "small") -> None:
+    machine = load(config)
+    program = compiler.compile(graph, machine)
+    inspect = compiler.compile(graph, machine, inspect=True)
+    device = open_device("verilator", machine)
+    try:
+        levels = interpreter.quantize_input(graph, x)
+        reference = interpreter.run_all(graph, levels)
+        report = run(program, device, levels, reference=reference, inspect=inspect)
+    finally:
+        device.close()
+    assert report.mismatches == 0
+    assert report.as_predicted
+
+
+@pytest.mark.parametrize("make", [residual, transformer])
+def test_rtl_equals_the_interpreter(make) -> None:
+    x = inputs(make())
+    model = quantize(make(), x, **STYLES["symmetric"])
+    on_the_rtl(frontend.import_onnx(model, multiplier_bits=24), x[:2])
+
+
+def lenet() -> Any:
+    """The trained LeNet-5 as a float ONNX model."""
+    state = {key: value.numpy() for key, value in lenet5().state_dict().items()}
+    weights = [value for key, value in state.items() if key.endswith("weight")]
+    biases = [value for key, value in state.items() if key.endswith("bias")]
+    m = Model(1, 32, 32)
+    y = "x"
+    for index, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        if weight.ndim == 4:
+            y = m("Relu", m("Conv", y, weight, bias))
+            y = m("MaxPool", y, kernel_shape=[2, 2], strides=[2, 2])
+            continue
+        y = m("Flatten", y) if weights[index - 1].ndim == 4 else y
+        y = m("Gemm", y, weight, bias, transB=1)
+        y = m("Relu", y) if index < len(weights) - 1 else y
+    return m.proto(y)
+
+
+def test_lenet_keeps_its_accuracy() -> None:
+    data = datasets.load()
+    model = quantize(lenet(), data.calibration[:64], activation_type=QuantType.QUInt8)
+    made = imported(model, name="lenet")
+    assert compare_layers(made, model, data.images[:16]) > 0
+    assert kinds(made.graph) == "conv max conv max linear linear linear"
+    levels = interpreter.run(made.graph, interpreter.quantize_input(made.graph, data.images))
+    accuracy = (levels.reshape(len(levels), -1).argmax(1) == data.labels).mean()
+    assert accuracy >= 0.985
+    on_the_rtl(frontend.import_onnx(model, multiplier_bits=24), data.images[:2])
+
+
+# -- operators, one by one ---------------------------------------------------------------------
+
+
+class Pairs(Model):
+    """A model of which every call is quantized: inputs, results, and weights by themselves.
+
+    Parameters
+    ----------
+    kind
+        int8 or uint8 of activations.
+    """
+
+    def __init__(self, *size: int, kind: Any = np.int8, **options: Any):
+        super().__init__(*size, **options)
+        self._type = kind
+
+    def pair(self, x: str, scale: float = 0.04, zero: int = 3) -> str:
+        zero = self._type(zero + (128 if self._type is np.uint8 else 0))
+        numbers = np.float32(scale), zero
+        return self("DequantizeLinear", self("QuantizeLinear", x, *numbers), *numbers)
+
+    def weight(self, value: np.ndarray, axis: int = 0) -> str:
+        """Stored int8 weights with a scale each index of `axis`."""
+        other = tuple(a for a in range(value.ndim) if a != axis)
+        scale = (np.abs(value).max(axis=other) / 127).astype(np.float32)
+        sides = [-1 if a == axis else 1 for a in range(value.ndim)]
+        levels = np.rint(value / scale.reshape(sides)).astype(np.int8)
+        zeros = np.zeros(len(scale), np.int8)
+        return self("DequantizeLinear", levels, scale, zeros, axis=axis)
+
+
+MAP, TOKENS, VECTOR = (4, 6, 5), (5, 8), (12,)
+W = Weights(2)
+TWO = np.float32(2)
+LIST = np.array
+
+
+def one(operator: str, *rest: Any, **attributes: Any):
+    """A builder of a single operator of `x` and constants."""
+    return lambda m, x: m(operator, x, *rest, **attributes)
+
+
+def with_weight(operator: str, value: np.ndarray, *rest: Any, axis: int = 0, **attributes: Any):
+    return lambda m, x: m(operator, x, m.weight(value, axis), *rest, **attributes)
+
+
+OPERATORS: dict[str, tuple[tuple[int, ...], Any, str]] = {
+    "conv padded unequally": (
+        MAP, with_weight("Conv", W(6, 4, 3, 2), W.small(6), pads=[1, 0, 2, 1], strides=[2, 1]),
+        "conv",
+    ),
+    "conv same": (MAP, with_weight("Conv", W(6, 2, 3, 3), auto_pad="SAME_UPPER", group=2), "conv"),
+    "conv dilated": (MAP, with_weight("Conv", W(3, 4, 2, 2), dilations=[2, 3]), "conv"),
+    "conv of sequences": (
+        (4, 9), with_weight("Conv", W(6, 4, 3), W.small(6), strides=[2], pads=[1, 1]),
+        "host:gather conv host:gather",
+    ),
+    "conv of float weights": (MAP, one("Conv", W(6, 4, 3, 3)), "host:aten.conv2d.default"),
+    "gemm": (VECTOR, with_weight("Gemm", W(7, 12), W.small(7), transB=1, alpha=0.5), "linear"),
+    "gemm turned": (VECTOR, with_weight("Gemm", W(7, 12).T.copy(), axis=1, beta=2.0), "linear"),
+    "matmul": (TOKENS, with_weight("MatMul", W(6, 8).T.copy(), axis=1), "linear"),
+    "transposed conv": (
+        MAP, with_weight("ConvTranspose", W(4, 3, 2, 2), strides=[2, 2], axis=1),
+        "host:aten.conv_transpose2d.input",
+    ),
+    "max pool": (MAP, one("MaxPool", kernel_shape=[3, 2], strides=[2, 1], ceil_mode=1), "max conv"),
+    "max pool of sequences": ((4, 9), one("MaxPool", kernel_shape=[3], pads=[1, 1]),
+        "host:gather max conv host:gather"),
+    "average": (MAP, one("AveragePool", kernel_shape=[2, 2]), "avg"),
+    "average of some": (
+        MAP, one("AveragePool", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        "host:aten.avg_pool2d.default",
+    ),
+    "average of all": (
+        MAP, one("AveragePool", kernel_shape=[3, 3], pads=[1, 0, 1, 1], count_include_pad=1),
+        "host:gather avg",
+    ),
+    "global average": (MAP, one("GlobalAveragePool"), "avg"),
+    "global maximum": (MAP, one("GlobalMaxPool"), "max conv"),
+    "mean": (MAP, one("ReduceMean", LIST([2, 3]), keepdims=0), "avg"),
+    "mean of tokens": (TOKENS, one("ReduceMean", LIST([1]), keepdims=0), "avg"),
+    "sum": (MAP, one("ReduceSum", LIST([1]), keepdims=1), "host:aten.sum.dim_IntList"),
+    "relu": (MAP, one("Relu"), "avg"),
+    "clip": (MAP, one("Clip", np.float32(-0.5), np.float32(1)), "avg"),
+    "add vector": (TOKENS, one("Add", W.small(8)), "conv"),
+    "add to channels": (MAP, one("Add", W.small(4).reshape(4, 1, 1)), "conv"),
+    "add twice": (MAP, lambda m, x: m("Add", x, x), "conv"),
+    "multiply": (MAP, lambda m, x: m("Mul", x, m.pair(m("GlobalAveragePool", x))), "avg host:mul"),
+    "times itself": (MAP, lambda m, x: m("Mul", x, x), "table:mul"),
+    "line": (MAP, lambda m, x: m("Add", m("Mul", x, TWO), np.float32(1)), "conv"),
+    "subtract from": (MAP, lambda m, x: m("Sub", np.float32(1), x), "conv"),
+    "gelu": (TOKENS, lambda m, x: m("Mul", x, m("Sigmoid", x)), "table:sigmoid+mul"),
+    "gelu in steps": (
+        TOKENS, lambda m, x: m("Mul", x, m.pair(m("Sigmoid", x), 1 / 256, -128)),
+        "table:sigmoid+mul",
+    ),
+    "hard": (MAP, one("HardSwish"), "table:hardswish"),
+    "hard sigmoid": (MAP, one("HardSigmoid"), "conv"),
+    "leaky": (MAP, one("LeakyRelu", alpha=0.2), "table:leaky_relu"),
+    "square": (MAP, one("Pow", TWO), "table:pow"),
+    "prelu": (MAP, one("PRelu", W.small(4).reshape(4, 1, 1)), "host:aten.prelu.default"),
+    "softmax": (TOKENS, one("Softmax", axis=-1), "host:softmax"),
+    "softmax of channels": (MAP, one("Softmax", axis=1), "host:softmax"),
+    "norm": (TOKENS, one("LayerNormalization", 1 + W.small(8), W.small(8)), "host:layer_norm"),
+    "batch norm": (
+        MAP, one("BatchNormalization", *(1 + W.small(4) for _ in range(4))),
+        "host:aten.batch_norm.default",
+    ),
+    "reshape": (
+        VECTOR, lambda m, x: m("Reshape", m("Relu", x), LIST([0, -1, 3])), "avg host:gather"
+    ),
+    "split": (
+        MAP, lambda m, x: m("Add", *(m("Split", x, outputs=["a", "b"], axis=1, num_outputs=2),
+                                     "b")), "host:gather host:gather conv",
+    ),
+    "slice": (MAP, one("Slice", LIST([1]), LIST([6]), LIST([2]), LIST([2])), "host:gather conv"),
+    "gather": (TOKENS, one("Gather", LIST([3, -1, 0]), axis=1), "host:gather conv"),
+    "first": (TOKENS, one("Gather", LIST(0), axis=1), "host:gather conv"),
+    "pad": (MAP, one("Pad", LIST([0, 0, 1, 2, 0, 0, 0, 1])), "host:gather conv"),
+    "reflect": (MAP, one("Pad", LIST([0, 0, 1, 2, 0, 0, 0, 1]), mode="reflect"),
+                "host:gather conv"),
+    "resize": (MAP, one("Resize", "", np.float32([1, 1, 2, 3])), "host:gather conv"),
+    "depth to space": (MAP, one("DepthToSpace", blocksize=2), "conv host:gather"),
+    "space to depth": ((2, 4, 6), one("SpaceToDepth", blocksize=2), "conv host:gather"),
+    "concat": (MAP, lambda m, x: m("Concat", x, m.pair(m("Relu", x), 0.02, -128), axis=1),
+               "avg conv conv concat"),
+    "concat of rows": (MAP, lambda m, x: m("Concat", x, x, axis=2), "conv conv host:cat"),
+    "shape": (MAP, lambda m, x: m("Relu", m("Reshape", x, m("Concat", m("Slice", m("Shape", x),
+              LIST([0]), LIST([2])), LIST([-1]), axis=0))), "avg host:gather"),
+    "where": (TOKENS, lambda m, x: m("Where", W(5, 8) > 0, x, np.float32(0.5)),
+              "host:aten.where.self"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_operator(name: str) -> None:
+    size, build, want = OPERATORS[name]
+    for kind in (np.int8, np.uint8):
+        m = Pairs(*size, kind=kind)
+        out = m.pair(build(m, m.pair("x")), 0.05, -4)
+        model = m.proto(out)
+        made = imported(model, name="m")
+        assert kinds(made.graph) == want
+        x = inputs(model, 4) * 2
+        assert compare_layers(made, model, x) > 0
+
+
+# -- where scales are --------------------------------------------------------------------------
+
+
+def test_scales_only_before_layers() -> None:
+    """Batch norm folded, nothing quantized between a layer and the pool behind it."""
+    m = Pairs(3, 9, 9)
+    x = m.pair("x")
+    y = m("Relu", m("Conv", x, m.weight(W(8, 3, 3, 3)), W.small(8)))
+    y = m.pair(m("MaxPool", y, kernel_shape=[2, 2], strides=[2, 2]), 0.03, -128)
+    y = m("Conv", y, m.weight(W(8, 8, 3, 3)), pads=[1, 1, 1, 1])
+    y = m("Reshape", m("Transpose", m("Clip", y, np.float32(0), np.float32(6)), perm=[0, 2, 3, 1]),
+          LIST([0, -1]))  # fmt: skip
+    y = m.pair(y, 0.02, -128)
+    y = m("Gemm", y, m.weight(W(10, 72)), W.small(10), transB=1)
+    model = m.proto(m.pair(y))
+    made = imported(model, name="m")
+    assert kinds(made.graph) == "conv max conv linear"
+    assert compare_layers(made, model, inputs(model) * 2) > 0
+
+
+def test_integers_between() -> None:
+    """What moves levels may stand between quantize and dequantize; ends may be integers."""
+    m = Pairs(3, 8, 8, kind=np.uint8)
+    scale, zero = np.float32(0.05), np.uint8(120)
+    y = m("QuantizeLinear", "x", scale, zero)
+    y = m("MaxPool", y, kernel_shape=[2, 2], strides=[2, 2])
+    y = m("DequantizeLinear", m("Transpose", y, perm=[0, 1, 3, 2]), scale, zero)
+    y = m("Conv", y, m.weight(W(4, 3, 2, 2)))
+    y = m("QuantizeLinear", y, np.float32(0.03), np.uint8(99))
+    y = m("Concat", y, y, axis=1)
+    model = m.proto(y, TensorProto.UINT8)
+    made = imported(model, name="m")
+    assert kinds(made.graph) == "max host:gather conv concat"
+    x = inputs(model)
+    got = interpreter.run(made.graph, interpreter.quantize_input(made.graph, x))
+    want = values(model, [y], x)[y].reshape(8, 8, 3, 3).transpose(0, 2, 3, 1).astype(int) - 128
+    assert np.abs(got - want).max() <= 1
+
+
+def test_integer_input() -> None:
+    m = Model(3, 4, 4, kind=TensorProto.UINT8)
+    numbers = np.float32(1 / 255), np.uint8(0)
+    y = m("Relu", m("DequantizeLinear", "x", *numbers))
+    graph = frontend.import_onnx(m.proto(m("QuantizeLinear", y, *numbers), TensorProto.UINT8))
+    assert (graph.tensors[graph.input].scale, graph.tensors[graph.input].zero_point) == (
+        pytest.approx(1 / 255), -128,
+    )  # fmt: skip
+    x = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 4))
+    levels = interpreter.quantize_input(graph, x * float(numbers[0]))
+    assert np.array_equal(levels.transpose(0, 3, 1, 2).astype(int) + 128, x)
+    assert np.array_equal(interpreter.run(graph, levels), levels)
+
+
+def test_weights_beyond_the_accelerators_go_to_the_host() -> None:
+    levels = np.random.default_rng(0).integers(-128, 128, (4, 3, 2, 2)).astype(np.int8)
+    levels[0, 0, 0, 0] = -128
+    for zero in (0, 5):
+        m = Pairs(3, 5, 5)
+        weight = m("DequantizeLinear", levels, np.float32(0.01), np.int8(zero))
+        model = m.proto(m.pair(m("Conv", m.pair("x"), weight)))
+        made = imported(model, name="m")
+        assert kinds(made.graph) == "host:aten.conv2d.default"
+        assert compare_layers(made, model, inputs(model)) > 0
+
+
+def test_uint8_weights_around_128_are_int8_ones() -> None:
+    levels = np.random.default_rng(0).integers(1, 256, (4, 3, 2, 2)).astype(np.uint8)
+    m = Pairs(3, 5, 5)
+    weight = m("DequantizeLinear", levels, np.float32(0.01), np.uint8(128))
+    model = m.proto(m.pair(m("Conv", m.pair("x"), weight)))
+    made = imported(model, name="m")
+    assert kinds(made.graph) == "conv"
+    assert compare_layers(made, model, inputs(model)) > 0
