@@ -120,9 +120,9 @@ class Lowering:
         return Lowered(graph, sources)
 
     def _output(self, node: FxNode) -> str:
+        self.builder.layer = "output"
         results: Any = node.args[0]
         value = self.value(results[0] if isinstance(results, (tuple, list)) else results)
-        self.builder.layer = "output"
         return self.builder.map(value).name
 
     # -- what rules read -----------------------------------------------------------------------

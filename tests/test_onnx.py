@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper
 from onnxruntime.quantization import QuantType
 from weft.hdl.config import load
 from weft.host import compiler, datasets, frontend, interpreter
+from weft.host.cli import main
 from weft.host.device import open_device
+from weft.host.errors import ModelError
 from weft.host.ir import Graph
 from weft.host.models import lenet5
 from weft.host.qdq.importer import imported
@@ -336,3 +342,185 @@ def test_uint8_weights_around_128_are_int8_ones() -> None:
     made = imported(model, name="m")
     assert kinds(made.graph) == "conv"
     assert compare_layers(made, model, inputs(model)) > 0
+
+
+# -- what is refused ---------------------------------------------------------------------------
+
+
+def pairs(build, *size: int, opset: int = 18, **options: Any) -> Any:
+    m = Pairs(*(size or MAP), **options)
+    return m.proto(m.pair(build(m, m.pair("x"))), opset=opset)
+
+
+def plain(build, *size: int, **options: Any) -> Any:
+    m = Model(*(size or MAP), **options)
+    return m.proto(build(m, "x"))
+
+
+def changed(change) -> Any:
+    """A good model after `change`."""
+    model = pairs(with_weight("Conv", W(6, 4, 3, 3)))
+    return change(model) or model
+
+
+def int16(m: Model, x: str) -> str:
+    return m("DequantizeLinear", m("QuantizeLinear", x, np.float32(1), np.int16(0)),
+             np.float32(1), np.int16(0))  # fmt: skip
+
+
+def scaled(scale: Any, zero: Any = 0, **attributes: Any):
+    """A model that quantizes its input so."""
+    numbers = np.asarray(scale, np.float32), np.asarray(zero, np.int8)
+    return plain(lambda m, x: m("Relu", m("DequantizeLinear", m("QuantizeLinear", x, *numbers,
+                 **attributes), *numbers, **attributes)))  # fmt: skip
+
+
+def two_inputs(model: Any) -> None:
+    model.graph.input.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, ["N", 3]))
+
+
+def no_size(model: Any) -> None:
+    del model.graph.input[0].type.tensor_type.shape.dim[2:]
+    for _ in range(2):
+        model.graph.input[0].type.tensor_type.shape.dim.add().dim_param = "any"
+
+
+def cut_array(model: Any) -> None:
+    next(a for a in model.graph.initializer if len(a.raw_data) > 100).raw_data = b"123"
+
+
+def cycle(model: Any) -> None:
+    model.graph.node[0].input[0] = model.graph.node[-1].output[0]
+
+
+def foreign(model: Any) -> None:
+    model.graph.node[-1].domain = "com.example"
+    model.opset_import.append(helper.make_opsetid("com.example", 1))
+
+
+QUANTIZED = np.float32(1), np.int8(0)
+REFUSED: dict[str, tuple[Any, str]] = {
+    "not quantized": (lambda: plain(one("Relu")), "the model is not quantized"),
+    "float input": (
+        lambda: pairs(lambda m, _: m("Conv", "x", m.weight(W(6, 4, 3, 3)))),
+        "conv_.* reads the input before it is quantized",
+    ),
+    "nothing between": (
+        lambda: pairs(lambda m, x: m("Softmax", m("Conv", x, m.weight(W(6, 4, 3, 3))))),
+        "softmax_.*: it reads what conv_.* computes, which is not quantized",
+    ),
+    "table of what is not quantized": (
+        lambda: pairs(lambda m, x: m("Sigmoid", m("Conv", x, m.weight(W(6, 4, 3, 3))))),
+        "sigmoid_.*: it reads what conv_.* computes, which is not quantized",
+    ),
+    "sum of two": (
+        lambda: pairs(lambda m, x: m("Add", *(m("Conv", x, m.weight(W(6, 4, 3, 3)))
+                      for _ in range(2)))), "add_.*: it reads what conv_.* computes",
+    ),
+    "output": (
+        lambda: plain(lambda m, x: m("Conv", m("DequantizeLinear", m("QuantizeLinear", x, TWO),
+                      TWO), m("DequantizeLinear", LIST([[[[3]]]], np.int8), TWO)), 1, 5, 5),
+        "output: it reads what conv_.* computes",
+    ),
+    "unknown operator": (lambda: pairs(one("LRN", size=3)), "operator LRN at 'lrn_.*' is not supp"),
+    "choices": (lambda: pairs(one("ArgMax", axis=1)), "operator ArgMax at 'argmax_.*'"),
+    "integers": (
+        lambda: plain(lambda m, x: m("DequantizeLinear", m("QLinearMatMul", m("QuantizeLinear", x,
+                      *QUANTIZED), *QUANTIZED, np.zeros((3, 3), np.int8), *QUANTIZED, *QUANTIZED),
+                      *QUANTIZED), 4, 3),
+        "operator QLinearMatMul at .* it computes with integers",
+    ),
+    "int16": (lambda: plain(int16), "activations are int8 or uint8, not int16"),
+    "scale of channels": (
+        lambda: scaled(np.full(4, 0.1), np.zeros(4), axis=1), "an activation has one scale"
+    ),
+    "scales that do not fit": (
+        lambda: scaled(np.full(3, 0.1), np.zeros(3), axis=1), "3 scales do not fit"
+    ),
+    "scale of 0": (lambda: scaled(0), "its scale must be positive and finite"),
+    "scale of nothing": (lambda: scaled(np.nan), "its scale must be positive and finite"),
+    "scale of infinity": (lambda: scaled(np.inf), "its scale must be positive and finite"),
+    "two inputs": (lambda: changed(two_inputs), "must take one tensor and return one, not 2 and 1"),
+    "no size": (lambda: changed(no_size), "input 'x' must be .* with fixed sizes but N"),
+    "damaged array": (lambda: changed(cut_array), "not valid ONNX|cannot be read"),
+    "cycle": (lambda: changed(cycle), "is not valid ONNX"),
+    "foreign domain": (lambda: changed(foreign), "operators of com.example have no definition"),
+    "shape": (
+        lambda: pairs(one("Reshape", LIST([7, -1]))), "is not .*: export the model with a batch"
+    ),
+    "batch": (lambda: pairs(one("ReduceMean", LIST([0]))), "must leave the batch alone"),
+    "kernel": (lambda: pairs(with_weight("Conv", W(6, 4, 9, 9))), "operands .* do not fit"),
+    "random": (
+        lambda: pairs(lambda m, x: m("Add", x, m("RandomNormal", shape=[1]))),
+        "operator RandomNormal",
+    ),
+    "old": (lambda: pairs(one("Relu"), opset=9), "not valid ONNX|is of opset 9"),
+    "dynamic condition": (
+        lambda: pairs(lambda m, x: m("Where", m("Cast", x, to=9), x, x)), "stay real numbers"
+    ),
+    "other scale": (
+        lambda: plain(lambda m, x: m("Relu", m("DequantizeLinear",
+                      m("QuantizeLinear", x, np.float32(1), np.int8(0)), np.float32(2),
+                      np.int8(0)))), "another scale or zero point",
+    ),
+    "an archive": (object, "an ONNX model is a file or a ModelProto, not object"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name: str) -> None:
+    make, message = REFUSED[name]
+    model = make()
+    with pytest.raises(ModelError, match=message) as error:
+        frontend.import_onnx(model)
+    assert "\n" not in str(error.value)
+
+
+def test_damaged_files_are_refused(tmp_path) -> None:
+    """Every file with bytes changed is imported, or refused by an error of ours."""
+    data = pairs(with_weight("Conv", W(6, 4, 3, 3), pads=[1, 1, 1, 1])).SerializeToString()
+    rng = np.random.default_rng(0)
+    path = tmp_path / "m.onnx"
+    refusals: list[str] = []
+    for _ in range(150):
+        broken = bytearray(data)
+        for at in rng.integers(0, len(data), 3):
+            broken[at] = rng.integers(256)
+        path.write_bytes(broken[: rng.integers(1, len(data))] if rng.random() < 0.2 else broken)
+        try:
+            frontend.import_onnx(path)
+        except ModelError as error:
+            refusals.append(str(error))
+    assert 20 < len(refusals) < 150
+    assert not [text for text in refusals if "\n" in text]
+
+
+def test_a_file_by_the_command(tmp_path, capsys) -> None:
+    x = inputs(residual())
+    onnx.save(quantize(residual(), x), tmp_path / "net.onnx")
+    np.save(tmp_path / "x.npy", x)
+    with pytest.raises(SystemExit) as end:
+        main(["compile", str(tmp_path / "net.onnx"), "-o", str(tmp_path / "net.weft")])
+    assert not end.value.code
+    assert "│ softmax" in capsys.readouterr().out
+    files = ["-i", str(tmp_path / "x.npy"), "-o", str(tmp_path / "y.npy")]
+    with pytest.raises(SystemExit) as end:
+        main(["run", str(tmp_path / "net.weft"), "-b", "golden", *files])
+    assert not end.value.code
+    graph = frontend.import_onnx(tmp_path / "net.onnx")
+    assert graph.name == "net"
+    want = interpreter.run(graph, interpreter.quantize_input(graph, x))
+    got = np.load(tmp_path / "y.npy")
+    assert np.allclose(got, interpreter.dequantize(graph, graph.output, want))
+
+
+def test_without_onnx(tmp_path) -> None:
+    (tmp_path / "onnx.py").write_text("raise ModuleNotFoundError('none here', name='onnx')\n")
+    (tmp_path / "m.onnx").touch()
+    command = [sys.executable, "-m", "weft.host.cli", "compile", "m.onnx", "-o", "m.weft"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == "weft: reading an ONNX model needs onnx: pip install 'weft[onnx]'\n"

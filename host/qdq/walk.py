@@ -231,11 +231,11 @@ class Walk:
             return call.inputs[0].transposed(tuple(call.get("perm", range(rank)[::-1])))
         if constant and not call.operator.startswith(("Random", "Bernoulli", "Multinomial")):
             return self._fold(proto, call)
-        if call.operator not in rules:
-            raise call.unsupported()
         levels = [v for v in call.inputs if isinstance(v, Quantized)]
         if levels and call.operator not in _ON_LEVELS:
             raise call.unsupported("it computes with integers; the importer reads the QDQ form")
+        if call.operator not in rules:
+            raise call.unsupported()
         call.inputs = [v.node if isinstance(v, Quantized) else v for v in call.inputs]
         made = rules[call.operator](self, call)
         if levels:
