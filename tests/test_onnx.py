@@ -243,7 +243,7 @@ OPERATORS: dict[str, tuple[tuple[int, ...], Any, str]] = {
     "pad": (MAP, one("Pad", LIST([0, 0, 1, 2, 0, 0, 0, 1])), "host:gather conv"),
     "reflect": (MAP, one("Pad", LIST([0, 0, 1, 2, 0, 0, 0, 1]), mode="reflect"),
                 "host:gather conv"),
-    "resize": (MAP, one("Resize", "", np.float32([1, 1, 2, 3])), "host:gather conv"),
+    "resize": (MAP, one("Resize", "", LIST([1, 1, 2, 3], np.float32)), "host:gather conv"),
     "depth to space": (MAP, one("DepthToSpace", blocksize=2), "conv host:gather"),
     "space to depth": ((2, 4, 6), one("SpaceToDepth", blocksize=2), "conv host:gather"),
     "concat": (MAP, lambda m, x: m("Concat", x, m.pair(m("Relu", x), 0.02, -128), axis=1),
