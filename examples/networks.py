@@ -1,27 +1,33 @@
-"""Quantize an example network and compare it with the float model.
+"""Define, calibrate, compile, run: an example network, whose definition is in host/networks.
 
-python examples/networks.py mobilenetv2
+python examples/networks.py squeezenet                  on the timing model
+python examples/networks.py mlp mlp.weft                and keep the program
 """
 
 import sys
 
 import numpy as np
 import torch
-from weft.host import frontend, interpreter
-from weft.host.graph_file import save_graph
-from weft.host.ir import Host
+from rich import print
+from weft.hdl.config import load
+from weft.host import compiler, device, frontend, interpreter, run
 from weft.host.networks import NETWORKS
+from weft.host.report import host_table, layer_table
 
 example = NETWORKS[sys.argv[1] if len(sys.argv) > 1 else "squeezenet"]
 model, inputs = example.build(), example.inputs(2)
+
 graph = frontend.quantize(model, inputs, name=example.name)
-levels = interpreter.run(graph, interpreter.quantize_input(graph, inputs))
-got = interpreter.dequantize(graph, graph.output, levels).ravel()
+program = compiler.compile(graph, load("default"))
+machine = device.open_device("model", program.config)
+report = run.run(program, machine, interpreter.quantize_input(graph, inputs))
+
+print(layer_table(report))
+if report.host_calls:
+    print(host_table(report.host_calls))
+got = interpreter.dequantize(graph, graph.output, np.stack(report.outputs)).ravel()
 with torch.no_grad():
     real = model(torch.from_numpy(inputs)).numpy().ravel()
-print(f"{len(graph.nodes)} nodes, correlation with float {np.corrcoef(got, real)[0, 1]:.4f}")
-for node in graph.nodes:
-    if isinstance(node, Host):
-        print(f"on the host: {node.operator} at {node.name}")
+print(f"correlation with float {np.corrcoef(got, real)[0, 1]:.4f}")
 if len(sys.argv) > 2:
-    save_graph(graph, sys.argv[2])
+    program.save(sys.argv[2])

@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import nn
 from weft.host import frontend, networks
-from weft.host.graph_file import load_graph
 from weft.host.networks import NETWORKS
+from weft.host.program import load
 
 from .torch_models import compare_layers, kinds
 
@@ -118,7 +118,8 @@ def test_layers_equal_torchs(name: str) -> None:
 
 def test_example_runs(tmp_path) -> None:
     example = Path(__file__).parents[1] / "examples" / "networks.py"
-    command = [sys.executable, example, "mlp", tmp_path / "mlp.graph"]
+    command = [sys.executable, example, "mlp", tmp_path / "mlp.weft"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert re.fullmatch(r"3 nodes, correlation with float 0\.99\d\d\n", done.stdout)
-    assert len(load_graph(tmp_path / "mlp.graph").nodes) == 3
+    assert re.search(r"^correlation with float 0\.99\d\d$", done.stdout, re.MULTILINE)
+    assert re.search(r"^│ total .* 791,552 ", done.stdout, re.MULTILINE)
+    assert len(load(tmp_path / "mlp.weft").layers) == 3

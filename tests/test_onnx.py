@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper
 from onnxruntime.quantization import QuantType
 from weft.hdl.config import load
@@ -20,7 +24,7 @@ from weft.host.errors import ModelError
 from weft.host.ir import Graph
 from weft.host.models import lenet5
 from weft.host.qdq.importer import imported
-from weft.host.run import run
+from weft.host.run import Report, run
 
 from .onnx_models import Model, Weights, compare_layers, quantize, residual, transformer, values
 from .torch_models import kinds
@@ -524,3 +528,26 @@ def test_without_onnx(tmp_path) -> None:
     )  # fmt: skip
     assert done.returncode == 1
     assert done.stderr == "weft: reading an ONNX model needs onnx: pip install 'weft[onnx]'\n"
+
+
+def test_page_shows_what_works(tmp_path, monkeypatch) -> None:
+    """The commands and the Python of docs/frontend.md, with models that it takes."""
+    monkeypatch.chdir(tmp_path)
+    x = inputs(residual(), 4)
+    np.save("x.npy", x)
+    onnx.save(quantize(residual(), x), "model.onnx")
+    exported = torch.export.export(torch.nn.Conv2d(3, 4, 3).eval(), (torch.from_numpy(x[:1]),))
+    torch.export.save(exported, "model.pt2")
+    page = (Path(__file__).parents[1] / "docs/frontend.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```(sh|python)\n(.*?)```", page, re.DOTALL)
+    assert [kind for kind, _ in blocks] == ["sh", "python", "python"]
+    for line in blocks[0][1].splitlines():
+        with pytest.raises(SystemExit) as end:
+            main(shlex.split(line)[1:])
+        assert not end.value.code
+    names: dict[str, Any] = {}
+    for _, text in blocks[1:]:
+        exec(text, names)
+    assert np.load("y.npy").shape == (4, 1, 1, 10)
+    assert [call.operator for call in Report(names["compiler"].compile(
+        names["graph"], names["config"])).host_calls] == ["softmax"]  # fmt: skip
