@@ -115,6 +115,41 @@ def interval(count: int, of: int) -> str:
     return f"{100 * rate:.1f} % ({100 * low:.1f}–{100 * high:.1f})"
 
 
+def runs_table(found: dict[str, Any], what: str) -> str:
+    """How the runs of a campaign ended."""
+    ends = sorted(found["ends"].items(), key=lambda item: -item[1])
+    rows = [*ends, ("hangs", found["hangs"]), ("failures", found["failures"])]
+    return table([what, f"of {found['runs']:,} runs"], rows)
+
+
+def cost_table(machines: dict[str, dict[str, dict[str, int]]]) -> str:
+    """Memory bits and cells of every machine without and with parity, and the difference."""
+    rows: list[list[int | str]] = []
+    kinds = list(next(iter(machines.values()))["without"])
+    for name, found in machines.items():
+        without, having = ([found[which][kind] for kind in kinds] for which in ("without", "with"))
+        pairs = zip(without, having, strict=True)
+        rows += [[name, "no", *without], [name, "yes", *having]]
+        rows.append(["", "", *(f"{100 * (b - a) / a:+.1f} %" if a else "" for a, b in pairs)])
+    return table(["Machine", "Parity", *kinds], rows, texts=2)
+
+
+def layers_table(found: dict[str, dict[str, int]]) -> str:
+    """Levels that differ from torch's, by network."""
+    rows = [
+        [
+            name,
+            n["nodes"],
+            n["levels"],
+            n["differ"],
+            f"{100 * n['differ'] / n['levels']:.3f} %",
+            n["most"],
+        ]
+        for name, n in found.items()
+    ]
+    return table(["Network", "Nodes", "Levels", "Differ", "Rate", "At most by"], rows)
+
+
 def tosa_table(found: dict[str, Any]) -> str:
     """Differences to the reference model, ours and those of mistakes."""
     rows = [["the interpreter, and the machine's definition", found["differences"]]]
@@ -130,6 +165,10 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
         "ends": ends_table(results["flips"]),
         "flips": flips_table(flips["without"]),
         "parity": parity_table(flips["without"], flips["with"]),
+        "cost": cost_table(results["cost"]),
+        "broken": runs_table(results["broken"], "Error"),
+        "withheld": runs_table(results["withheld"], "What became of it"),
+        "layers": layers_table(results["layers"]),
         "tosa": tosa_table(results["tosa"]),
     }
 
