@@ -134,22 +134,6 @@ def cost_table(machines: dict[str, dict[str, dict[str, int]]]) -> str:
     return table(["Machine", "Parity", *kinds], rows, texts=2)
 
 
-def layers_table(found: dict[str, dict[str, int]]) -> str:
-    """Levels that differ from torch's, by network."""
-    rows = [
-        [
-            name,
-            n["nodes"],
-            n["levels"],
-            n["differ"],
-            f"{100 * n['differ'] / n['levels']:.3f} %",
-            n["most"],
-        ]
-        for name, n in found.items()
-    ]
-    return table(["Network", "Nodes", "Levels", "Differ", "Rate", "At most by"], rows)
-
-
 def tosa_table(found: dict[str, Any]) -> str:
     """Differences to the reference model, ours and those of mistakes."""
     rows = [["the interpreter, and the machine's definition", found["differences"]]]
@@ -168,7 +152,6 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
         "cost": cost_table(results["cost"]),
         "broken": runs_table(results["broken"], "Error"),
         "withheld": runs_table(results["withheld"], "What became of it"),
-        "layers": layers_table(results["layers"]),
         "tosa": tosa_table(results["tosa"]),
     }
 
