@@ -122,18 +122,6 @@ def runs_table(found: dict[str, Any], what: str) -> str:
     return table([what, f"of {found['runs']:,} runs"], rows)
 
 
-def cost_table(machines: dict[str, dict[str, dict[str, int]]]) -> str:
-    """Memory bits and cells of every machine without and with parity, and the difference."""
-    rows: list[list[int | str]] = []
-    kinds = list(next(iter(machines.values()))["without"])
-    for name, found in machines.items():
-        without, having = ([found[which][kind] for kind in kinds] for which in ("without", "with"))
-        pairs = zip(without, having, strict=True)
-        rows += [[name, "no", *without], [name, "yes", *having]]
-        rows.append(["", "", *(f"{100 * (b - a) / a:+.1f} %" if a else "" for a, b in pairs)])
-    return table(["Machine", "Parity", *kinds], rows, texts=2)
-
-
 def tosa_table(found: dict[str, Any]) -> str:
     """Differences to the reference model, ours and those of mistakes."""
     rows = [["the interpreter, and the machine's definition", found["differences"]]]
@@ -149,7 +137,6 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
         "ends": ends_table(results["flips"]),
         "flips": flips_table(flips["without"]),
         "parity": parity_table(flips["without"], flips["with"]),
-        "cost": cost_table(results["cost"]),
         "broken": runs_table(results["broken"], "Error"),
         "withheld": runs_table(results["withheld"], "What became of it"),
         "tosa": tosa_table(results["tosa"]),
