@@ -86,7 +86,7 @@ def _case(
     bias = np.where((acc + bias == value).all(0), bias, 0)
     acc = np.where(bias == 0, value, acc)
     low, high = sorted(rng.integers(-128, 128, 2)) if rng.random() < 0.5 else (-128, 127)
-    zero = rng.choice((-128, -1, 0, 1, 127, rng.integers(-128, 128)))
+    zero = rng.choice([-128, -1, 0, 1, 127, int(rng.integers(-128, 128))])
     return Case(
         acc.astype(np.int32),
         bias.astype(np.int32),

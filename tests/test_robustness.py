@@ -45,7 +45,7 @@ def test_flips_are_counted_once():
         for places in workloads.values():
             for place, counts in places.items():
                 assert sum(counts.get(fate.name, 0) for fate in Fate) == counts["flips"], place
-        bits = places["ACT"]["bits"]
+        bits = workloads["network"]["ACT"]["bits"]
         assert bits == PRESETS["tiny"].act_bytes * (9 if name == "with" else 8)
     assert set(machines) == set(flips.MACHINES)
 

@@ -103,7 +103,7 @@ def compare(made: frontend.Quantized, x: torch.Tensor) -> Compared:
             out.unseen += 1
             continue
         distance = np.abs(got.astype(int) - values[node.output])
-        differ = np.count_nonzero(distance)
+        differ = int(np.count_nonzero(distance))
         assert distance.max() <= 1, f"{node.name}: off by {distance.max()}"
         if isinstance(node, Pool) and node.mode == "max":
             assert not differ, f"{node.name}: {differ} of {got.size} of a maximum differ"
