@@ -74,8 +74,8 @@ def test_attention(config: Config, tokens: int, heads: int, depth: int):
 
 
 def branches(seed: int, bits: int, size: int, channels: tuple[int, int], classes: int) -> Graph:
-    """All kinds of layers: parts that are joined, residuals, tables, pools of whole maps, and
-    fully connected layers whose result comes back to the images' own maps.
+    """All kinds of layers: parts that are joined, residuals, tables, pools of whole maps, fully
+    connected layers whose result comes back to the images' own maps, and a map that waits so long.
     """
     rng = np.random.default_rng(seed)
     first, second = channels
@@ -97,10 +97,10 @@ def branches(seed: int, bits: int, size: int, channels: tuple[int, int], classes
     turn = Table("turn", whole[1].name, "turned", table[::-1].copy()), turned
     mixed = networks.conv(rng, "mixed", turned, classes, bits)
     again = replace(mixed[0], residual=Residual(whole[1].name, 1 << 16, 18, 0)), mixed[1]
-    mean = networks.Tensor("mean", 1, 1, joined.channels, 1.0)
-    numbers = networks.requant(rng, joined.channels, half * half, bits)
-    average = Pool("mean", "looked", "mean", "avg", (half, half), (half, half), requant=numbers)
-    ends = networks.Tensor("ends", 1, 1, joined.channels + 2 * classes, 1.0)
+    mean = networks.Tensor("mean", 1, 1, first, 1.0)
+    numbers = networks.requant(rng, first, size * size, bits)
+    average = Pool("mean", a[1].name, "mean", "avg", (size, size), (size, size), requant=numbers)
+    ends = networks.Tensor("ends", 1, 1, first + 2 * classes, 1.0)
     end = Concat("end", (mixed[1].name, "mean", mixed[1].name), "ends"), ends
     last = networks.conv(rng, "last", ends, 2, bits)
     return networks.graph(

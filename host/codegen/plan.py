@@ -376,7 +376,6 @@ class _Planner:
         if (
             other is not None
             and root == op.output
-            and other.tensor.height == tensor.height
             and op.residual != op.input
             and len(op.nodes) == 1
             and self._roots[op.residual or ""][0] == op.residual
