@@ -35,7 +35,17 @@ BACKENDS = ("verilator", "model", "icarus")
 _CHECKERS = {"model": "golden", "icarus": "golden"}
 #: What `weft bench --json` tells of a network.
 JSON_KEYS = (
-    *("network", "config", "latency", "bus_bytes", "macs", "bound_cycles", "cycles", "ratio"),
+    *(
+        "network",
+        "config",
+        "latency",
+        "batch",
+        "bus_bytes",
+        "macs",
+        "bound_cycles",
+        "cycles",
+        "ratio",
+    ),
     *("utilization", "mismatches", "seconds", "layers"),
 )
 #: How often the host's part is timed.
@@ -107,6 +117,8 @@ class Result:
 
     Attributes
     ----------
+    batch
+        Inputs that were run at once; all numbers are those of all of them.
     as_predicted
         Whether every counter of the device was what the timing model says.
     seconds
@@ -122,6 +134,7 @@ class Result:
     backend: str
     latency: int
     beat_interval: int
+    batch: int
     bus_bytes: int
     macs: int
     ideal_cycles: int
@@ -269,6 +282,7 @@ def _result(name: str, backend: str, graph: Graph, report: Report) -> Result:
         backend=backend,
         latency=report.latency,
         beat_interval=report.beat_interval,
+        batch=program.batch,
         bus_bytes=config.bus_bytes,
         macs=program.macs,
         ideal_cycles=-(-program.macs // cells),

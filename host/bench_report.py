@@ -104,6 +104,7 @@ def sentences(result: Result) -> str:
     lines = [
         f"{result.mismatches} mismatching bytes; cycles {model} the timing model has them; "
         f"{result.utilization:.1%} of the array used; {result.seconds:.1f} s on {result.backend}",
+        *([f"{result.cycles / result.batch:,.0f} cycles an input"] if result.batch > 1 else []),
         *([f"besides, {result.host_seconds:.3f} s on the host"] if result.host_seconds else []),
         *(peer_sentence(peer) for peer in result.peers),
     ]

@@ -46,6 +46,10 @@ def bench(
     config: _ConfigOption = "default",
     latency: _LatencyOption = 50,
     beat_interval: _IntervalOption = 1,
+    batch: Annotated[
+        int | None,
+        typer.Option(help="Inputs at once, for every NETWORK: like ,batch=N behind it.", min=1),
+    ] = None,
     backend: Annotated[
         str,
         typer.Option("--backend", "-b", help="verilator (the RTL), model (the same cycles)."),
@@ -67,7 +71,8 @@ def bench(
     weft bench resnet18 --backend model --latency 100
     weft bench gemm:128x256x256 conv:56x56x64,k=3x3,s=1,p=1,n=64
     weft bench lenet mlp --config small --json
-    weft bench lenet,batch=16
+    weft bench lenet --batch 16
+    weft bench mlp,batch=4 mlp,batch=16
     """
     from .bench import measure
     from .bench_report import sentences, table
@@ -75,7 +80,8 @@ def bench(
     machine = load_config(config)
     out = _console()
     failed = False
-    for name in targets or list(NETWORKS):
+    suffix = f",batch={batch}" if batch else ""
+    for name in (f"{target}{suffix}" for target in targets or NETWORKS):
         try:
             result = measure(
                 name, machine, backend=backend, latency=latency, beat_interval=beat_interval,

@@ -19,8 +19,8 @@ from . import networks
 TINY, DEFAULT = PRESETS["tiny"], PRESETS["default"]
 CONV = "conv:9x9x6,k=3,s=1,p=1,n=10"
 KEYS = {
-    "network", "config", "latency", "bus_bytes", "macs", "bound_cycles", "cycles", "ratio",
-    "utilization", "mismatches", "seconds", "layers",
+    "network", "config", "latency", "batch", "bus_bytes", "macs", "bound_cycles", "cycles",
+    "ratio", "utilization", "mismatches", "seconds", "layers",
 }  # fmt: skip
 
 
@@ -188,6 +188,22 @@ def test_json_has_a_line_for_each_network(capsys):
     assert len(first["layers"]) == 5
     assert first["layers"][0].keys() >= {"name", "macs", "cycles", "stalls", "moved_bytes"}
     assert first["layers"][0].keys() >= {"bound_cycles", "compulsory_bytes", "scale_sim_cycles"}
+
+
+def test_batch(capsys):
+    """All numbers are those of the images together; weights pass over the bus once."""
+    code, out, _ = weft(capsys, "lenet", "-b", "model", "-c", "small", "--batch", "3", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert (found["batch"], found["macs"], found["mismatches"]) == (3, 3 * 416_520, 0)
+    assert 1 <= found["ratio"] < 1.02
+    alone = bench.measure("lenet", PRESETS["small"], backend="model")
+    for one, three in zip(alone.layers, found["layers"], strict=True):
+        image_by_image = one.kind != "linear"
+        assert (three["bound_cycles"] > 2.9 * one.bound_cycles) == image_by_image
+        assert (three["bound_cycles"] < 1.1 * one.bound_cycles) == (not image_by_image)
+    code, out, _ = weft(capsys, "lenet", "-b", "model", "-c", "small", "--batch", "3")
+    assert f"{found['cycles'] / 3:,.0f} cycles an input" in out
 
 
 def test_table_names_every_memory(capsys):
