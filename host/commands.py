@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 _out = Console()
 
 #: Test images that a run takes by default: as many as finish in seconds.
-_IMAGES = {"golden": 360, "model": 360, "verilator": 16, "icarus": 1}
+_IMAGES = {"golden": 360, "model": 360, "verilator": 16, "icarus": 1, "board": 1}
 #: Backends without signals: nothing to build, no waveforms.
-SIGNALLESS = ("golden", "model")
+SIGNALLESS = ("golden", "model", "board")
 
 
 def run_lenet(
@@ -42,8 +42,11 @@ def run_lenet(
     weights: Path | None,
     trace: Path | None,
     json: bool,
+    options: dict[str, str],
 ) -> None:
     """Quantize LeNet-5, compile it, run it, and compare every layer with the reference.
+
+    `options` are those of the backend alone.
 
     Raises
     ------
@@ -71,6 +74,7 @@ def run_lenet(
             beat_interval=beat_interval,
             watchdog=watchdog,
             trace=trace,
+            **options,
         )
     try:
         with Bar(f"Running on {backend}", count, json) as step:
@@ -82,6 +86,7 @@ def run_lenet(
                 inspect=inspect,
                 latency=latency,
                 beat_interval=beat_interval,
+                memory=getattr(device, "description", None),
                 progress=step,
             )
     finally:
@@ -118,8 +123,11 @@ def run_program(
     output: Path | None,
     trace: Path | None,
     json: bool,
+    options: dict[str, str],
 ) -> None:
     """Run a program file over the inputs in a .npy file; `config` is the machine it must be for.
+
+    `options` are those of the backend alone.
 
     Raises
     ------
@@ -146,6 +154,7 @@ def run_program(
             beat_interval=beat_interval,
             watchdog=watchdog,
             trace=trace,
+            **options,
         )
     try:
         with Bar(f"Running on {backend}", len(inputs), json) as step:
@@ -155,6 +164,7 @@ def run_program(
                 inputs,
                 latency=latency,
                 beat_interval=beat_interval,
+                memory=getattr(device, "description", None),
                 progress=step,
             )
     finally:
@@ -209,6 +219,8 @@ def _preparing(backend: str) -> str:
 
 
 def _memory(report: Report) -> str:
+    if report.memory is not None:
+        return report.memory
     pace = f", a beat every {report.beat_interval} cycles" if report.beat_interval > 1 else ""
     return f"memory latency {report.latency}{pace}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -129,6 +129,7 @@ def open_device(
     beat_interval: int = 1,
     watchdog: int = WATCHDOG,
     trace: Path | None = None,
+    **options: Any,
 ) -> Device:
     """Open a device.
 
@@ -147,6 +148,8 @@ def open_device(
         never does. Backends that know no time see at once that nothing will complete.
     trace
         Where to write an FST waveform, if anywhere.
+    options
+        Further ones of the backend.
 
     Raises
     ------
@@ -158,4 +161,4 @@ def open_device(
         raise DeviceError(f"unknown backend {backend!r}; there are {', '.join(sorted(found))}")
     device = found[backend].load()
     memory = {"latency": latency, "beat_interval": beat_interval}
-    return device(config, **memory, watchdog=watchdog, trace=trace)
+    return device(config, **memory, watchdog=watchdog, trace=trace, **options)

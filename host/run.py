@@ -50,11 +50,15 @@ class LayerReport:
 
 @dataclass
 class Report:
-    """What came of running a program over a set of inputs."""
+    """What came of running a program over a set of inputs.
+
+    `memory` says what the device's memory is where it is not the one that the timing model knows.
+    """
 
     program: Program
     latency: int = 50
     beat_interval: int = 1
+    memory: str | None = None
     outputs: list[np.ndarray] = field(default_factory=list)
     layers: list[LayerReport] = field(default_factory=list)
     cycles: int | None = None
@@ -101,14 +105,18 @@ class Report:
         return host_calls(self.program, self.predictions)
 
     @property
-    def predicted_cycles(self) -> int:
-        """What the timing model says of `cycles`."""
+    def predicted_cycles(self) -> int | None:
+        """What the timing model says of `cycles`; None if it does not know the memory."""
+        if self.memory is not None:
+            return None
         return sum(prediction.cycles for prediction in self.predictions) * self.batches
 
     @property
     def as_predicted(self) -> bool | None:
-        """Whether every counter of the device is what the model says; None if it does not count."""
-        if self.cycles is None:
+        """Whether every counter of the device is what the model says; None if it does not count,
+        or the model does not know its memory.
+        """
+        if self.cycles is None or self.memory is not None:
             return None
         total = Counter[str]()
         for prediction in self.predictions:
@@ -149,6 +157,7 @@ def run(
     checker: Device | None = None,
     latency: int = 50,
     beat_interval: int = 1,
+    memory: str | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Report:
     """Run `program` on `device` for each of `inputs`, a batch at a time.
@@ -166,6 +175,8 @@ def run(
         A second device, that runs `inspect` at the same time.
     latency, beat_interval
         Those of the device's memory, for the prediction.
+    memory
+        What that memory is instead, if it is not the one that the timing model knows.
     progress
         Called with the number of inputs finished.
 
@@ -187,7 +198,7 @@ def run(
             f"{program.name} runs on int8 [N, height, width, channels], not on {given}"
         )
     start = time.perf_counter()
-    report = Report(program, latency, beat_interval)
+    report = Report(program, latency, beat_interval, memory)
     report.layers = [
         LayerReport(layer.name, layer.kind, layer.macs, layer.bound_cycles)
         for layer in program.layers
@@ -225,7 +236,8 @@ def _add_counters(report: Report, results: list[Result]) -> None:
         report.cycles = (report.cycles or 0) + result.counters["CYCLES"]
         for name, value in result.counters.items():
             report.counters[name] = report.counters.get(name, 0) + value
-    _add_layer_cycles(report, results)
+    if all(len(result.retired) for result in results):
+        _add_layer_cycles(report, results)
 
 
 def _layers_of(program: Program, number: int) -> list[int]:

@@ -79,19 +79,29 @@ class Session:
         )
 
 
-def prepare(config: Config, job: Job, *, watchdog: int = 0) -> Session:
+def prepare(
+    config: Config, job: Job, *, watchdog: int = 0, memory_bytes: int | None = None
+) -> Session:
     """Place the program and the windows of `job` in memory, each on pages of its own.
 
     The upper half of the address space is used, so that high address words matter; between the
-    windows lies a page that does not exist.
+    windows lies a page that does not exist. On a board, whose memory has `memory_bytes` from
+    address 0 on, the program comes last: what programs share keeps its place.
+
+    Raises
+    ------
+    DeviceError
+        They do not fit.
     """
-    first = address = 1 << (config.addr_bits - 1)
+    end = 1 << config.addr_bits if memory_bytes is None else memory_bytes
+    first = address = 0 if memory_bytes is not None else end // 2
     regions: list[tuple[int, bytearray]] = []
     setup: list[tuple[str, int]] = []
-    contents = [bytearray(part) for part in (job.code, *job.segments)]
-    names = ["PROGRAM", *(segment.name for segment in Segment)]
+    windows = [bytearray(part) for part in job.segments]
+    parts = [(segment.name, part) for segment, part in zip(Segment, windows, strict=True)]
+    parts.insert(0 if memory_bytes is None else len(parts), ("PROGRAM", bytearray(job.code)))
     bases: dict[str, int] = {}
-    for name, part in zip(names, contents, strict=True):
+    for name, part in parts:
         bases[name] = address - first
         size = len(part)
         part.extend(bytes(-size % PAGE))
@@ -103,12 +113,14 @@ def prepare(config: Config, job: Job, *, watchdog: int = 0) -> Session:
         if part:
             regions.append((address, part))
         address += len(part) + PAGE
-    if address > 1 << config.addr_bits:
+    if address > end:
+        place = f"half of {config.addr_bits} address bits" if memory_bytes is None else "its memory"
         raise DeviceError(
-            f"the program and its windows do not fit half of {config.addr_bits} address bits"
+            f"the program and its windows do not fit {place}: they take {address - first} of "
+            f"{end - first} bytes"
         )
     setup += [("WATCHDOG", watchdog), ("IRQ_STATUS", INTERRUPTS), ("IRQ_ENABLE", INTERRUPTS)]
-    return Session(job, regions, setup, contents[1:], bases)
+    return Session(job, regions, setup, windows, bases)
 
 
 class Steppable(Protocol):

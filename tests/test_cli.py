@@ -27,7 +27,7 @@ from weft.tb import tools
 from . import networks
 
 RUN_KEYS = {
-    "backend", "config", "rows", "cols", "bus_bytes", "latency", "beat_interval", "images",
+    "backend", "config", "rows", "cols", "bus_bytes", "memory", "latency", "beat_interval", "images",
     "batch", "correct", "float_correct", "mismatches", "cycles", "predicted_cycles", "as_predicted",
     "cycles_per_image", "macs", "utilization", "bound_cycles", "host", "seconds",
 }  # fmt: skip
@@ -398,7 +398,7 @@ REFUSED = [
     ("config show unknown.toml", "unknown.toml: unknown key 'lanes'"),
     ("config show text.toml", "text.toml: rows must be an integer, not '4'"),
     ("run lenet --input x.npy", "--input and --output go with a program file"),
-    ("run lenet --backend golden --trace t.fst", "golden has no signals to --trace"),
+    ("run lenet --backend golden --trace t.fst", "golden gives no signals to --trace"),
     ("run lenet --trace no/t.fst", "cannot write no/t.fst"),
     ("run missing.weft --input x.npy", "cannot read missing.weft"),
     ("run noise.weft --input x.npy", "noise.weft: not a program file"),

