@@ -27,9 +27,10 @@ from weft.tb import tools
 from . import networks
 
 RUN_KEYS = {
-    "backend", "config", "rows", "cols", "bus_bytes", "memory", "latency", "beat_interval", "images",
-    "batch", "correct", "float_correct", "mismatches", "cycles", "predicted_cycles", "as_predicted",
-    "cycles_per_image", "macs", "utilization", "bound_cycles", "host", "seconds",
+    "backend", "config", "rows", "cols", "bus_bytes", "memory", "latency", "beat_interval",
+    "images", "batch", "correct", "float_correct", "mismatches", "cycles", "predicted_cycles",
+    "as_predicted", "cycles_per_image", "macs", "utilization", "bound_cycles", "host",
+    "seconds",
 }  # fmt: skip
 
 
@@ -389,7 +390,7 @@ def workplace(tmp_path, monkeypatch, compiled):
 
 REFUSED = [
     ("run resnet", "unknown target 'resnet'"),
-    ("run lenet --backend spice", "unknown backend 'spice'; there are golden"),
+    ("run lenet --backend spice", "unknown backend 'spice'; there are "),
     ("run lenet --config huge", "'huge' is neither a preset (tiny, small"),
     ("run lenet --config missing.toml", "'missing.toml' is neither a preset"),
     ("run lenet --config illegal.toml", "illegal.toml: rows must be a multiple of 4"),
