@@ -12,14 +12,15 @@ import resource
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 from weft.host import frontend, interpreter
 from weft.host.networks import NETWORKS
 
-from ..torch_models import compare_layers
+from .. import results
+from ..torch_models import Compared, compare
 
 #: What quantizing an exported network may take.
 MOST_SECONDS, MOST_BYTES = 30.0, 3 << 30
@@ -35,9 +36,8 @@ class Measured:
     quantize: float
     bytes: int
     interpret: float
-    nodes: int
     correlation: float
-    levels: int
+    compared: Compared
 
 
 def measure(name: str) -> Measured:
@@ -63,9 +63,8 @@ def measure(name: str) -> Measured:
         quantized - exported,
         peak,
         interpreted - quantized,
-        len(graph.nodes),
         float(np.corrcoef(got, real)[0, 1]),
-        compare_layers(made, image),
+        compare(made, image),
     )
 
 
@@ -73,10 +72,12 @@ def main(arguments: Sequence[str] = ()) -> int:
     """Measure every network, or those named; returns how many exceed a limit or are wrong."""
     parser = argparse.ArgumentParser(prog="make verify ARGS='layers …'", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NETWORK", help="all unless named")
-    names = parser.parse_args(arguments).names or list(NETWORKS)
-    failures = 0
-    print(f"{'':12} export quantize   peak interpret  nodes  correlation   levels compared")
-    for name in names:
+    parser.add_argument("--write", action="store_true", help=results.HELP)
+    options = parser.parse_args(arguments)
+    failures, found = 0, {}
+    head = "export quantize   peak interpret  nodes  correlation   levels compared    differ"
+    print(f"{'':12} {head}")
+    for name in options.names or NETWORKS:
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(1, mp_context=context) as pool:
             try:
@@ -85,12 +86,17 @@ def main(arguments: Sequence[str] = ()) -> int:
                 print(f"{name:12} differs from torch: {error}", flush=True)
                 failures += 1
                 continue
+        seen = m.compared
         print(
             f"{name:12} {m.export:4.1f} s {m.quantize:6.1f} s {m.bytes / 2**30:4.1f} G"
-            f" {m.interpret:7.1f} s {m.nodes:6} {m.correlation:12.4f} {m.levels:17,}",
+            f" {m.interpret:7.1f} s {seen.nodes:6} {m.correlation:12.4f} {seen.levels:17,}"
+            f" {seen.differ:9,}",
             flush=True,
         )
+        found[name] = asdict(seen)
         failures += (
             m.quantize > MOST_SECONDS or m.bytes > MOST_BYTES or m.interpret > MOST_INTERPRETING
         )
+    if options.write and not failures:
+        results.write("layers", found)
     return failures
