@@ -123,6 +123,9 @@ class Result:
         Whether every counter of the device was what the timing model says.
     seconds
         That the backend ran.
+    processor_seconds
+        The same, of all processors together: unlike `seconds` they do not depend on what else the
+        computer does.
     host_seconds
         That the host needs for what it computes between runs of the machine.
     """
@@ -148,6 +151,7 @@ class Result:
     mismatches: int
     as_predicted: bool
     seconds: float
+    processor_seconds: float
     host_seconds: float
     peers: tuple[PeerCycles, ...]
     layers: tuple[LayerResult, ...]
@@ -210,6 +214,7 @@ def measure(
             open_device(which, config, latency=latency, beat_interval=beat_interval)
             for which in (backend, other)
         )
+    before = time.process_time()
     pool = ThreadPoolExecutor(1)
     future = pool.submit(
         run,
@@ -230,7 +235,8 @@ def measure(
         if future.done():  # not when interrupted: the simulator runs on
             device.close()
             checker.close()
-    return _result(name, backend, workload.graph, report)
+    worked = time.process_time() - before
+    return _result(name, backend, workload.graph, report, worked)
 
 
 def predict_cycles(
@@ -264,7 +270,7 @@ def _follow(text: str, future: Future, device: Device, quiet: bool) -> None:
             show(device.cycle)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def _result(name: str, backend: str, graph: Graph, report: Report) -> Result:
+def _result(name: str, backend: str, graph: Graph, report: Report, worked: float) -> Result:
     program = report.program
     config = program.config
     rows = [
@@ -296,6 +302,7 @@ def _result(name: str, backend: str, graph: Graph, report: Report) -> Result:
         mismatches=report.mismatches or 0,
         as_predicted=bool(report.as_predicted),
         seconds=round(report.seconds, 3),
+        processor_seconds=round(worked, 3),
         host_seconds=round(_host_seconds(report.program), 6),
         peers=_peers(name, rows, config),
         layers=tuple(rows),

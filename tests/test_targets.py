@@ -39,6 +39,14 @@ def test_short_bursts_are_avoided():
     assert cycles[100] <= (1 + goals.LATENCY_COST) * cycles[0]
 
 
+@pytest.mark.parametrize("name", [name for name in goals.RTL_SECONDS if name in CYCLES])
+def test_the_rtl_runs_in_minutes(name: str):
+    """On two cores, of which each runs one of the two machines."""
+    place = CYCLES[name][goals.place("default", 50)]
+    assert place["backend"] == "verilator"
+    assert 0 < place["processor_seconds"] / 2 < goals.RTL_SECONDS[name]
+
+
 def test_compiling_resnet50():
     cost = compile_cost.load()["resnet50"]
     assert 0 < cost["processor_seconds"] < 60

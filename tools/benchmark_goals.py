@@ -13,6 +13,8 @@ Cycles = dict[str, dict[str, dict[str, Any]]]
 
 #: Most that cycles may grow from latency 0 to latency 100.
 LATENCY_COST = 0.03
+#: Most seconds that the RTL may run on two cores.
+RTL_SECONDS = {"resnet18": 120, "resnet50": 360}
 
 
 def place(config: str, latency: int) -> str:

@@ -76,12 +76,13 @@ def network_table(results: dict[str, Record], cycles: Cycles) -> str:
     """Every network and layer on the default machine."""
     head = (
         *("network", "MACs", "bound", *(f"latency {latency}" for latency in LATENCIES)),
-        *("ratio", "array used", "moved", "least", "seconds", "host"),
+        *("ratio", "array used", "moved", "least", "seconds", "processor seconds", "host"),
     )
     rows = []
     for name, r in results.items():
         places = cycles[name]
-        seconds = places[place("default", LATENCY)].get("seconds")
+        here = places[place("default", LATENCY)]
+        took = [here.get(key) for key in ("seconds", "processor_seconds")]
         rows.append(
             (
                 f"`{name}`",
@@ -92,7 +93,7 @@ def network_table(results: dict[str, Record], cycles: Cycles) -> str:
                 f"{r['utilization']:.1%}",
                 short(r["moved_bytes"]),
                 short(r["compulsory_bytes"]),
-                "–" if seconds is None else f"{seconds:.1f}",
+                *("–" if n is None else f"{n:.1f}" for n in took),
                 f"{r['host_seconds']:.3f}" if r["host_seconds"] else "–",
             )
         )

@@ -102,7 +102,14 @@ def run(name: str, config: str, latency: int, backend: str) -> tuple[Record, dic
         "cycles": result.cycles,
         "bound_cycles": result.bound_cycles,
         "backend": backend,
-        **({"seconds": round(result.seconds, 1)} if backend != "model" else {}),
+        **(
+            {
+                "seconds": round(result.seconds, 1),
+                "processor_seconds": round(result.processor_seconds, 1),
+            }
+            if backend != "model"
+            else {}
+        ),
     }
 
 
