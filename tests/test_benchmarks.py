@@ -31,7 +31,8 @@ SLOWER = 1.01
 
 
 def test_everything_is_measured_and_right():
-    assert list(RESULTS) == list(CYCLES) == [name for name in measure.NAMES if name in RESULTS]
+    assert list(CYCLES) == list(measure.NAMES)
+    assert list(RESULTS) == [name for name in measure.NAMES if name in RESULTS]
     for name, result in RESULTS.items():
         assert result["network"] == name
         assert result["mismatches"] == 0, name

@@ -1,6 +1,7 @@
 """Measures the example networks: benchmarks/*.json, and the pages and tables made from them.
 
 usage: python tools/measure.py [NETWORK…] [--at CONFIG LATENCY] [--backend model]
+       python tools/measure.py NETWORK… --predict
        python tools/measure.py NETWORK… --compile
        python tools/measure.py --docs
 
@@ -126,6 +127,15 @@ def measure_all(names: Iterable[str], config: str, latency: int, backend: str) -
         save(results, cycles)
 
 
+def predict_all(names: Iterable[str]) -> None:
+    """Take down the timing model's cycles, where the RTL has not counted the same."""
+    for name in names:
+        results, cycles = load()
+        predicted = predict(name, cycles.get(name, {}))
+        results, cycles = load()
+        save(results, {**cycles, name: predicted})
+
+
 def measure_compiling(names: Iterable[str]) -> None:
     """Take down what compiling costs."""
     for name in names:
@@ -142,6 +152,7 @@ def main() -> None:
         "--at", nargs=2, metavar=("CONFIG", "LATENCY"), default=("default", LATENCY), help=places
     )
     parser.add_argument("--backend", default="verilator", help="verilator (default) or model")
+    parser.add_argument("--predict", action="store_true", help="the timing model, nothing else")
     parser.add_argument("--compile", action="store_true", help="what compiling costs, nothing else")
     parser.add_argument("--docs", action="store_true", help="only write the pages again")
     options = parser.parse_args()
@@ -149,9 +160,11 @@ def main() -> None:
     if (config, latency) not in PLACES:
         parser.error(f"--at takes one of {places}")
     if not options.docs:
-        if not options.compile:
+        if options.predict:
+            predict_all(options.networks or NAMES)
+        elif not options.compile:
             measure_all(options.networks or NAMES, config, latency, options.backend)
-        if options.compile or not options.networks:
+        if options.compile or not (options.networks or options.predict):
             measure_compiling(options.networks or ["resnet50"])
     write(*load())
 
