@@ -272,9 +272,9 @@ def _batches(inputs: torch.Tensor, size: int | None) -> Iterator[torch.Tensor]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence what torchao says about optional parts that are not installed."""
+    """Silence what torch logs besides raising, and torchao of parts that are not installed."""
     previous = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

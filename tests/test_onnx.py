@@ -439,7 +439,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
         lambda: scaled(np.full(4, 0.1), np.zeros(4), axis=1), "an activation has one scale"
     ),
     "scales that do not fit": (
-        lambda: scaled(np.full(3, 0.1), np.zeros(3), axis=1), "3 scales do not fit"
+        lambda: scaled(np.full(3, 0.1), np.zeros(3), axis=1), "3 scales along axis 1 do not fit"
     ),
     "scale of 0": (lambda: scaled(0), "its scale must be positive and finite"),
     "scale of nothing": (lambda: scaled(np.nan), "its scale must be positive and finite"),
@@ -452,6 +452,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "shape": (
         lambda: pairs(one("Reshape", LIST([7, -1]))), "is not .*: export the model with a batch"
     ),
+    "memory": (lambda: pairs(one("Pad", LIST([0, 0, 1 << 30, 0, 0, 0, 0, 0]))), "is too large"),
     "batch": (lambda: pairs(one("ReduceMean", LIST([0]))), "must leave the batch alone"),
     "kernel": (lambda: pairs(with_weight("Conv", W(6, 4, 9, 9))), "operands .* do not fit"),
     "random": (

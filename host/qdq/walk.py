@@ -6,6 +6,7 @@ or a node of the torch graph. A quantized value is the node that dequantizes it,
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,8 @@ _DEQUANTIZE_CHANNEL = _decomposed.dequantize_per_channel.default
 #: Integer types whose levels fit INT8, and what is subtracted from them.
 _INT8 = np.dtype(np.int8)
 _LEVELS = {_INT8: 0, np.dtype(np.uint8): 128}
+#: Elements that an array may have: a quarter of a gibibyte.
+_MOST_ELEMENTS = 1 << 28
 _ADVICE = "the importer does not know it; quantize the torch model instead, with calibration data"
 
 
@@ -247,6 +250,8 @@ class Walk:
 
     def _fold(self, proto: NodeProto, call: Call) -> Any:
         """What does not depend on the input, by ONNX's reference implementation."""
+        if call.operator in ("ConstantOfShape", "Expand", "Tile") and call.inputs:
+            _bounded(call.inputs[-1])
         arrays = [v.real if isinstance(v, Levels) else v for v in call.inputs]
         feeds = {key: v for key, v in zip(proto.input, arrays, strict=True) if key}
         evaluator = ReferenceEvaluator(proto, opsets={"": self.opset})
@@ -294,6 +299,7 @@ class Walk:
         values = map_arg((args, kwargs), lambda n: n.meta["val"])
         with self._mode, torch.no_grad():
             result = target(*values[0], **values[1])
+        _bounded(result.shape)
         node.meta = {"val": result, ORIGIN: self._layer}
         return node
 
@@ -302,6 +308,7 @@ class Walk:
         return self._add(target, args, size)
 
     def _add(self, target: Any, args: Any, size: Any) -> FxNode:
+        _bounded(size)
         node = self._graph.call_function(target, args)
         with self._mode:
             node.meta = {"val": torch.empty(tuple(size)), ORIGIN: self._layer}
@@ -376,7 +383,9 @@ class Walk:
         axis = int(call.get("axis", 1))
         axis += len(size) * (axis < 0)
         if scale.size > 1 and (not 0 <= axis < len(size) or size[axis] != scale.size):
-            raise ModelError(f"{call.name}: {scale.size} scales do not fit {list(size)}")
+            raise ModelError(
+                f"{call.name}: {scale.size} scales along axis {axis} do not fit {list(size)}"
+            )
         return source, scale, zero, axis
 
     def _scale(self, call: Call, scale: np.ndarray, zero: np.ndarray) -> Scale:
@@ -385,6 +394,12 @@ class Walk:
         if zero.dtype not in _LEVELS:
             raise call.unsupported(f"activations are int8 or uint8, not {zero.dtype}")
         return Scale(float(scale.reshape(())), int(zero.reshape(())) - _LEVELS[zero.dtype])
+
+
+def _bounded(size: Any) -> None:
+    """Raise ValueError where an array of `size` is larger than any activation may be."""
+    if math.prod(int(n) for n in size) > _MOST_ELEMENTS:
+        raise ValueError(f"{[int(n) for n in size]} is too large")
 
 
 def _kind(source: Any) -> np.dtype:
