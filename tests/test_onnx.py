@@ -178,6 +178,15 @@ OPERATORS: dict[str, tuple[tuple[int, ...], Any, str]] = {
         "conv",
     ),
     "conv same": (MAP, with_weight("Conv", W(6, 2, 3, 3), auto_pad="SAME_UPPER", group=2), "conv"),
+    "conv same but for a row": (
+        MAP, with_weight("Conv", W(6, 4, 2, 2), auto_pad="SAME_UPPER"), "conv"
+    ),
+    "conv same but for the first": (
+        MAP, with_weight("Conv", W(6, 4, 2, 2), auto_pad="SAME_LOWER"), "conv"
+    ),
+    "relu that keeps its scale": (
+        MAP, lambda m, x: m("Conv", m("Relu", x), m.weight(W(6, 4, 3, 3))), "avg conv"
+    ),
     "conv dilated": (MAP, with_weight("Conv", W(3, 4, 2, 2), dilations=[2, 3]), "conv"),
     "conv of sequences": (
         (4, 9), with_weight("Conv", W(6, 4, 3), W.small(6), strides=[2], pads=[1, 1]),
@@ -412,6 +421,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "nothing between": (
         lambda: pairs(lambda m, x: m("Softmax", m("Conv", x, m.weight(W(6, 4, 3, 3))))),
         "softmax_.*: it reads what conv_.* computes, which is not quantized",
+    ),
+    "bound between levels": (
+        lambda: pairs(lambda m, x: m("Conv", m("Clip", x, np.float32(0), np.float32(0.77)),
+                      m.weight(W(6, 4, 3, 3)))), "conv_.*: it reads what clip_.* computes",
     ),
     "table of what is not quantized": (
         lambda: pairs(lambda m, x: m("Sigmoid", m("Conv", x, m.weight(W(6, 4, 3, 3))))),
