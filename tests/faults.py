@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from weft.hdl.config import Config
@@ -20,6 +21,7 @@ from weft.hdl.registers import ERRORS, REGISTERS, Cause, Error
 from weft.host.device import Job, Result
 from weft.host.golden import GoldenDevice
 from weft.host.timing.machine import predict
+from weft.host.timing.prediction import Prediction
 from weft.tb import fast
 from weft.tb.devices import machine_verilog
 from weft.tb.memory_model import Channel, Options
@@ -87,17 +89,27 @@ class Bench:
         The machine.
     latency, stalls
         Of the memory, as for ``VerilatorDevice``.
+    machine
+        One to drive instead of a new one of its own.
     """
 
-    def __init__(self, config: Config, *, latency: int = 20, stalls: int = 0):
+    def __init__(
+        self,
+        config: Config,
+        *,
+        latency: int = 20,
+        stalls: int = 0,
+        machine: fast.FastMachine | None = None,
+    ):
         self.config = config
         self.gemm = Gemm(config)
-        library = fast.build(machine_verilog(config), config.bus_bytes)
-        self.machine = fast.FastMachine(library)
+        if machine is None:
+            machine = fast.FastMachine(fast.build(machine_verilog(config), config.bus_bytes))
+        self.machine = machine
         self._memory = Options(latency=latency, stall_seed=stalls, log_traffic=True)
         job = self.gemm.job()
-        self._expected = GoldenDevice(config).run(job)
-        self._prediction = predict(config, job.code, latency=latency)
+        self._expected = golden_result(config, job)
+        self._prediction = predicted(config, job.code, latency)
         self._session: Session | None = None
         self._watchdog = 0
 
@@ -247,15 +259,27 @@ class Bench:
 
 def golden(bench: Bench, job: Job) -> tuple[Error, int]:
     """Error and program counter that the golden machine ends `job` with."""
-    result = GoldenDevice(bench.config).run(job)
+    result = golden_result(bench.config, job)
     return result.error, result.error_pc
+
+
+@lru_cache(4096)
+def golden_result(config: Config, job: Job) -> Result:
+    """What a new golden machine makes of `job`."""
+    return GoldenDevice(config).run(job)
+
+
+@lru_cache(4096)
+def predicted(config: Config, code: bytes, latency: int) -> Prediction:
+    """How a program runs on a memory that behaves."""
+    return predict(config, code, latency=latency)
 
 
 def check_same(
     bench: Bench, job: Job, outcome: Outcome, *, memory: bool = True
 ) -> tuple[Error, int]:
     """The golden machine ends `job` alike, and leaves the same `memory`; returns its error."""
-    result = GoldenDevice(bench.config).run(job)
+    result = golden_result(bench.config, job)
     if memory:
         assert outcome.result.segments == result.segments
     return result.error, result.error_pc

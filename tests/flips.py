@@ -228,7 +228,7 @@ def network(config: Config, seed: int) -> Subject:
 def library(config: Config) -> Path:
     """The simulator with access to the state, whose registers have no initial values."""
     verilog = fast.without_initial_values(machine_verilog(config))
-    return fast.build(verilog, config.bus_bytes, state=True)
+    return fast.build(fast.public_state(verilog), config.bus_bytes, state=True)
 
 
 def windows(session: Session) -> list[tuple[int, int]]:

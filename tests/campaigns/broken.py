@@ -109,11 +109,11 @@ FAULTS: tuple[Callable[[random.Random, Words, Bench], None], ...] = (
 )
 
 
-def run(seed: int) -> str:
+def run(seed: int, machine: Bench | None = None) -> str:
     """Break a program and run it; returns the error. AssertionError where it is wrong."""
     rng = random.Random(f"broken {seed}")
     config = CONFIGS[seed // BATCH % len(CONFIGS)]
-    machine = bench(config)
+    machine = machine or bench(config)
     subject = generator(config).program(seed, most=12)
     words: Words = list(subject.instructions)
     for _ in range(rng.randint(1, 3)):

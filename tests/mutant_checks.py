@@ -1,0 +1,189 @@
+"""What a mutant is run against: parts of the normal tests, from the quickest to the longest."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+from weft.hdl.config import Config
+from weft.hdl.isa import Opcode, Segment
+from weft.host.device import Job, Result
+from weft.host.golden import GoldenDevice
+from weft.host.timing.machine import predict
+from weft.host.timing.prediction import Prediction
+from weft.tb.memory_model import Channel
+from weft.tb.session import DONE
+
+from . import mutants, test_faults, test_faults_bus, test_faults_reset
+from .campaigns import broken
+from .faults import Bench
+from .programs import Generator
+
+#: A check of a machine: AssertionError or DeviceError where it is wrong.
+Check = Callable[[Bench], object]
+
+#: Seconds after which a mutant counts as one that hangs the simulator.
+PATIENCE = 1200
+
+
+def checks(config: Config, *, programs: int, faults: bool) -> Iterator[tuple[str, Check]]:
+    """(name, check) in the order in which they run.
+
+    Parameters
+    ----------
+    config
+        The machine.
+    programs
+        Random programs.
+    faults
+        With the tests of faults too, which are those of ``make test``.
+    """
+    for run in random_runs(config, programs):
+        stalls = " while memory stalls" if run.stalls else ""
+        yield f"program {run.seed}{stalls}", partial(_exact, run=run)
+    if not faults:
+        return
+    if config.name == "tiny":
+        for seed in range(24):
+            yield f"broken program {seed}", partial(_broken, seed=seed)
+    for test, *arguments in _TESTS:
+        names = [getattr(x, "name", getattr(x, "__name__", str(x))) for x in arguments]
+        text = f"{test.__name__}({', '.join(names)})"
+        yield text, partial(_call, test=test, arguments=arguments)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A random program, the memory it runs on, and how it ends.
+
+    `prediction` is None where memory stalls.
+    """
+
+    seed: int
+    job: Job
+    latency: int
+    stalls: int
+    expected: Result
+    prediction: Prediction | None
+
+
+@cache
+def random_runs(config: Config, count: int) -> list[Run]:
+    """`count` programs to run one after the other on a new machine, every third with stalls."""
+    generator, golden = Generator(config), GoldenDevice(config)
+    out = []
+    for seed in range(count):
+        job = generator.program(seed).job
+        latency = (50, 1, 7)[seed % 3]
+        stalls = seed + 1 if seed % 3 == 2 else 0
+        prediction = None if stalls else predict(config, job.code, latency=latency)
+        out.append(Run(seed, job, latency, stalls, golden.run(job), prediction))
+    return out
+
+
+def _exact(bench: Bench, run: Run) -> None:
+    """It ends as on the golden machine and, where memory does not stall, in the model's cycles."""
+    bench.reset()
+    outcome = bench.run(run.job, latency=run.latency, stall_seed=run.stalls)
+    result, expected = outcome.result, run.expected
+    assert outcome.status == DONE
+    assert (result.error, result.tag) == (expected.error, expected.tag)
+    assert result.segments == expected.segments
+    if run.prediction is not None:
+        retired = result.retired[np.lexsort((result.retired[:, 1], result.retired[:, 0]))]
+        assert retired.tolist() == run.prediction.retired.tolist()
+        assert result.counters == run.prediction.counters
+    bench.check_account(outcome)
+
+
+def _broken(bench: Bench, seed: int) -> None:
+    broken.run(seed, bench)
+
+
+def _call(bench: Bench, test: Callable, arguments: Sequence) -> None:
+    bench.reset(hard=True)
+    test(bench, *arguments)
+
+
+#: Tests of ``make test`` and what they are called with.
+_TESTS: tuple[tuple, ...] = (
+    *((test_faults.test_no_end, count) for count in (0, 1, 5, 6)),
+    *((test_faults.test_malformed_instruction_in_a_program, place) for place in range(7)),
+    (test_faults.test_the_first_error_in_program_order_wins,),
+    (test_faults.test_bank_conflict,),
+    *(
+        (test_faults.test_window_edges, opcode, segment)
+        for segment in Segment
+        for opcode in (Opcode.LOAD, Opcode.STORE)
+    ),
+    *(
+        (test_faults.test_windows_without_memory_or_beyond_the_address_space, opcode)
+        for opcode in (Opcode.LOAD, Opcode.STORE)
+    ),
+    *((test_faults.test_semaphore_that_is_never_posted, place) for place in (0, 3, 6)),
+    (test_faults.test_semaphores_left_and_overflowing,),
+    *((test_faults_reset.test_the_watchdog_bites_in_its_cycle, n) for n in (1, 10, 58, 200)),
+    (test_faults_bus.test_exclusive_okay_is_none,),
+    (test_faults_bus.test_every_write_burst_fails,),
+    (test_faults_bus.test_an_error_while_the_bus_is_silent,),
+    *(
+        (test_faults.test_malformed_instruction, words)
+        for words in (
+            *(test_faults.undefined_opcodes, test_faults.illegal_fields),
+            *(test_faults.misaligned, test_faults.reserved_bits),
+        )
+    ),
+    (test_faults_reset.test_soft_reset_repeated_in_every_cycle,),
+    (test_faults_reset.test_soft_reset_that_gave_up_is_repeated,),
+    (test_faults_reset.test_reset_after_every_error_cycle,),
+    *((test_faults_bus.test_every_handshake_withheld_for_a_while, c) for c in Channel),
+    (test_faults_bus.test_every_read_beat_fails,),
+    (test_faults_reset.test_reset_in_every_cycle, False),
+    *((test_faults_bus.test_every_handshake_withheld_for_ever, c) for c in Channel),
+)
+
+
+def killer(config: Config, built: Path, number: int, **which: int) -> str | None:
+    """The first check that notices mutant `number`; None if all pass."""
+    bench = None
+    for name, check in checks(config, **which):
+        try:
+            if bench is None:
+                bench = Bench(config, machine=mutants.machine(built, number))
+            check(bench)
+        except (AssertionError, Exception):
+            return name
+    return None
+
+
+def isolated(function: Callable[[], str | None]) -> str | None:
+    """Call a function in a process of its own; says how that died if it did."""
+    receive, send = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            signal.alarm(PATIENCE)
+            os.close(receive)
+            # What a simulator says before it gives up is of no interest.
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, 1)
+            os.dup2(null, 2)
+            text = function()
+            os.write(send, b"-" if text is None else b"+" + text.encode())
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(send)
+    with os.fdopen(receive, "rb") as pipe:
+        text = pipe.read().decode()
+    status = os.waitpid(child, 0)[1]
+    if os.WIFSIGNALED(status):
+        return f"simulator ended by {signal.Signals(os.WTERMSIG(status)).name}"
+    assert status == 0, "the check itself failed"
+    return None if text == "-" else text[1:]
