@@ -39,6 +39,7 @@ from weft.tb.session import (
 )
 
 from .gemm import Gemm, encode
+from .placement import scattered
 
 #: Cycles within which any run of these tests ends, watchdog and drained bus included.
 LIMIT = 60_000
@@ -131,12 +132,22 @@ class Bench:
         """Change the memory's behaviour: fields of ``Options``; without any, it behaves."""
         self.machine.set_options(replace(self._memory, **changes))
 
-    def prepare(self, job: Job, *, watchdog: int = 0, **memory: int) -> None:
-        """Place `job` in memory and set the registers; the machine must be idle."""
+    def prepare(self, job: Job, *, watchdog: int = 0, place: int = 0, **memory: int) -> None:
+        """Place `job` in memory and set the registers; the machine must be idle.
+
+        `place`, if not 0, is the seed of :func:`~.placement.scattered`.
+        """
         self.memory(**memory)
         self._watchdog = watchdog
-        self._session = session = prepare(self.config, job, watchdog=watchdog)
+        session = prepare(self.config, job, watchdog=watchdog)
+        if place:
+            session = scattered(self.config, job, place, watchdog=watchdog)
+        self._session = session
         self.machine.map(*session.regions)
+        values = dict(session.setup)
+        for name in ("PROGRAM", *(segment.name for segment in Segment)):
+            base = values[f"{name}_HI"] << 32 | values[f"{name}_LO"]
+            self.machine.window(base, values[f"{name}_SIZE"], writable=name != "PROGRAM")
         for name, value in session.setup:
             self.write(name, value)
 
@@ -150,9 +161,9 @@ class Bench:
             raise Hang(f"no end within {limit} cycles")
         return self.outcome()
 
-    def run(self, job: Job, *, watchdog: int = 0, **memory: int) -> Outcome:
+    def run(self, job: Job, *, watchdog: int = 0, place: int = 0, **memory: int) -> Outcome:
         """All of it."""
-        self.prepare(job, watchdog=watchdog, **memory)
+        self.prepare(job, watchdog=watchdog, place=place, **memory)
         self.go()
         return self.finish()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import random
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,10 +19,11 @@ from weft.host.golden import GoldenDevice
 from weft.host.ir import Tensor
 from weft.tb import fast
 from weft.tb.devices import machine_verilog
-from weft.tb.memory_model import Options
+from weft.tb.memory_model import NEVER, Options
 from weft.tb.session import COUNTERS, START, STATE, Session, await_rest, prepare
 
 from . import networks
+from .faults import Bench, story
 from .programs import Generator
 
 #: Cycles more than the unharmed run takes, after which the watchdog bites.
@@ -239,3 +241,39 @@ def windows(session: Session) -> list[tuple[int, int]]:
         (values[f"{name}_HI"] << 32 | values[f"{name}_LO"], values[f"{name}_SIZE"])
         for name in names
     ]
+
+
+#: What holds the address that is on the bus: its two copies and the parity.
+ADDRESS_REGISTER = re.compile(
+    r"(read|write)_engine\.address\.(word|inverted|parity)(\.register)? ?$"
+)
+
+
+def check_address_registers(bench: Bench) -> int:
+    """No bit of an address register that flips shows, in whatever cycle; returns how many did.
+
+    Every bit in two cycles of a program on a memory that makes addresses wait.
+    """
+    _, job = story(bench.gemm)
+    memory = {"latency": 5, "stall_seed": 3}
+    good = bench.run(job, **memory)
+    cycles = good.result.counters["CYCLES"]
+    rng, count = random.Random(0), 0
+    for element in bench.machine.elements():
+        if not ADDRESS_REGISTER.search(element.name):
+            continue
+        for bit in range(element.bits):
+            for _ in range(2):
+                flip = Flip(element, 0, bit, rng.randrange(1, cycles))
+                assert bench.reset() == 0
+                bench.prepare(job, **memory)
+                bench.machine.flip(flip.cycle, element, 0, bit)
+                bench.go()
+                outcome = bench.finish()
+                bench.machine.flip(NEVER, element, 0, bit)
+                assert outcome.error == good.error, flip
+                assert outcome.result.segments == good.result.segments, flip
+                assert outcome.result.counters == good.result.counters, flip
+                assert (outcome.traffic == good.traffic).all(), flip
+                count += 1
+    return count

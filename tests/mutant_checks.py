@@ -59,13 +59,14 @@ def checks(config: Config, *, programs: int, faults: bool) -> Iterator[tuple[str
 
 @dataclass(frozen=True)
 class Run:
-    """A random program, the memory it runs on, and how it ends.
+    """A random program, where it lies, the memory it runs on, and how it ends.
 
     `prediction` is None where memory stalls.
     """
 
     seed: int
     job: Job
+    place: int
     latency: int
     stalls: int
     expected: Result
@@ -82,14 +83,15 @@ def random_runs(config: Config, count: int) -> list[Run]:
         latency = (50, 1, 7)[seed % 3]
         stalls = seed + 1 if seed % 3 == 2 else 0
         prediction = None if stalls else predict(config, job.code, latency=latency)
-        out.append(Run(seed, job, latency, stalls, golden.run(job), prediction))
+        place = seed if seed % 2 else 0
+        out.append(Run(seed, job, place, latency, stalls, golden.run(job), prediction))
     return out
 
 
 def _exact(bench: Bench, run: Run) -> None:
     """It ends as on the golden machine and, where memory does not stall, in the model's cycles."""
     bench.reset()
-    outcome = bench.run(run.job, latency=run.latency, stall_seed=run.stalls)
+    outcome = bench.run(run.job, place=run.place, latency=run.latency, stall_seed=run.stalls)
     result, expected = outcome.result, run.expected
     assert outcome.status == DONE
     assert (result.error, result.tag) == (expected.error, expected.tag)
@@ -99,6 +101,7 @@ def _exact(bench: Bench, run: Run) -> None:
         assert retired.tolist() == run.prediction.retired.tolist()
         assert result.counters == run.prediction.counters
     bench.check_account(outcome)
+    assert not bench.machine.escape
 
 
 def _broken(bench: Bench, seed: int) -> None:

@@ -123,13 +123,14 @@ def library(config: Config, count: int) -> Path:
 
     netlist = cache.cached("mutants", cache.key(folder.name, "netlist"), make)
     verilog = (netlist / "mutants.v").read_text()
-    return fast.build(_with_register(verilog), config.bus_bytes, state=True)
+    verilog = fast.public_state(_named(_with_register(verilog)))
+    return fast.build(verilog, config.bus_bytes, state=True)
 
 
 def machine(built: Path, number: int) -> fast.FastMachine:
     """A machine that is mutant `number`, or none of them if that is 0."""
     out = fast.FastMachine(built)
-    (select,) = out.elements()
+    select = next(e for e in out.elements() if e.name.endswith(f".{_SELECT}"))
     for bit in range(_SELECT_BITS):
         if number >> bit & 1:
             out.invert(select, 0, bit)
@@ -195,3 +196,18 @@ def _with_register(verilog: str) -> str:
     )
     assert ports == declarations == 1, "the netlist has no select input"
     return verilog
+
+
+def _named(verilog: str) -> str:
+    """The netlist in which registers whose outputs mutants change have their names again."""
+    registers = set(re.findall(r"^  reg (?:\[\d+:0\] )?(_\d+_)\b", verilog, re.MULTILINE))
+    names: dict[str, str] = {}
+    for driven, register in re.findall(r"^  assign (.*) = (_\d+_);$", verilog, re.MULTILINE):
+        first = re.search(r"\\(\S+) ", driven)
+        if first and register in registers:
+            names[register] = first[1]
+    return re.sub(
+        r"\b_\d+_\b",
+        lambda found: rf"\{names[found[0]]}.register " if found[0] in names else found[0],
+        verilog,
+    )

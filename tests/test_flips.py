@@ -13,8 +13,20 @@ from weft.tb import fast
 from weft.tb.memory_model import Options
 from weft.tb.session import START, await_rest, prepare
 
+from .faults import Bench
 from .filled import filled_program
-from .flips import Fate, Flip, Outcome, Sampler, Subject, library, network, random_program, windows
+from .flips import (
+    Fate,
+    Flip,
+    Outcome,
+    Sampler,
+    Subject,
+    check_address_registers,
+    library,
+    network,
+    random_program,
+    windows,
+)
 
 TINY = replace(PRESETS["tiny"], name="tiny with parity", parity=True)
 
@@ -109,6 +121,13 @@ def check(subject: Subject, flip: Flip) -> None:
     outcome = subject.run(flip)
     assert not outcome.escape, f"{flip}: {outcome.escape}"
     assert outcome.fate != Fate.HANG, f"{flip}"
+
+
+def test_no_flip_in_an_address_register_shows():
+    """Neither on the bus, nor in a counter, nor in the result."""
+    machine = fast.FastMachine(library(TINY))
+    assert check_address_registers(Bench(TINY, machine=machine)) > 250
+    machine.close()
 
 
 @pytest.fixture(scope="module")
