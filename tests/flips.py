@@ -245,7 +245,7 @@ def windows(session: Session) -> list[tuple[int, int]]:
 
 #: What holds the address that is on the bus: its two copies and the parity.
 ADDRESS_REGISTER = re.compile(
-    r"(read|write)_engine\.address\.(word|inverted|parity)(\.register)? ?$"
+    r"(read|write)_engine\.address\.(word|inverted|parity)(\.register\d+)? ?$"
 )
 
 
@@ -277,3 +277,27 @@ def check_address_registers(bench: Bench) -> int:
                 assert (outcome.traffic == good.traffic).all(), flip
                 count += 1
     return count
+
+
+#: Where an address comes from on its way to the guard before the bus.
+BEFORE_THE_GUARD = re.compile(r"\.splitter\.|_engine\.bursts\.|\.frontend\.fetch\.|load__payload")
+
+
+def check_guard(bench: Bench, count: int = 300) -> None:
+    """No burst outside its window, whatever bit on the way of an address flips."""
+    _, job = story(bench.gemm)
+    elements = [e for e in bench.machine.elements() if BEFORE_THE_GUARD.search(e.name)]
+    cycles = bench.run(job).result.counters["CYCLES"]
+    rng = random.Random(0)
+    for seed in range(count):
+        element = rng.choice(elements)
+        word, bit = rng.randrange(element.words), rng.randrange(element.bits)
+        flip = Flip(element, word, bit, rng.randrange(1, cycles))
+        bench.reset(hard=True)
+        bench.prepare(job, watchdog=SLACK, place=seed, stall_seed=seed % 2)
+        bench.machine.flip(flip.cycle, element, word, bit)
+        bench.go()
+        ended = bench.machine.run(20 * SLACK, strict=False)
+        bench.machine.flip(NEVER, element, word, bit)
+        assert not bench.machine.escape, f"{flip}: {bench.machine.escape}"
+        assert ended, flip

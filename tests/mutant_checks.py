@@ -22,6 +22,7 @@ from weft.tb.session import DONE
 from . import mutants, test_faults, test_faults_bus, test_faults_reset
 from .campaigns import broken
 from .faults import Bench
+from .flips import check_address_registers, check_guard
 from .programs import Generator
 
 #: A check of a machine: AssertionError or DeviceError where it is wrong.
@@ -51,6 +52,8 @@ def checks(config: Config, *, programs: int, faults: bool) -> Iterator[tuple[str
     if config.name == "tiny":
         for seed in range(24):
             yield f"broken program {seed}", partial(_broken, seed=seed)
+    yield "flips in the address registers", check_address_registers
+    yield "flips before the guard", check_guard
     for test, *arguments in _TESTS:
         names = [getattr(x, "name", getattr(x, "__name__", str(x))) for x in arguments]
         text = f"{test.__name__}({', '.join(names)})"

@@ -123,7 +123,7 @@ def library(config: Config, count: int) -> Path:
 
     netlist = cache.cached("mutants", cache.key(folder.name, "netlist"), make)
     verilog = (netlist / "mutants.v").read_text()
-    verilog = fast.public_state(_named(_with_register(verilog)))
+    verilog = _public(_named(_with_register(verilog)))
     return fast.build(verilog, config.bus_bytes, state=True)
 
 
@@ -205,9 +205,19 @@ def _named(verilog: str) -> str:
     for driven, register in re.findall(r"^  assign (.*) = (_\d+_);$", verilog, re.MULTILINE):
         first = re.search(r"\\(\S+) ", driven)
         if first and register in registers:
-            names[register] = first[1]
+            names[register] = f"{first[1]}.register{len(names)}"
     return re.sub(
         r"\b_\d+_\b",
-        lambda found: rf"\{names[found[0]]}.register " if found[0] in names else found[0],
+        lambda found: rf"\{names[found[0]]} " if found[0] in names else found[0],
         verilog,
+    )
+
+
+def _public(verilog: str) -> str:
+    """The netlist with its registers accessible from C++."""
+    return re.sub(
+        r"^(  reg (?:\[\d+:0\] )?\\\S+ )( = .*;|;)$",
+        r"\1/*verilator public_flat_rw*/ \2",
+        verilog,
+        flags=re.MULTILINE,
     )

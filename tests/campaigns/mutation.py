@@ -1,0 +1,106 @@
+"""Mutants: faults built into the netlist, one at a time; the tests must notice each of them.
+
+Faults are drawn from the cells of the array, the requantizers, the decoder, the DMA and the
+semaphores (``tests/mutants.py``), and each mutant runs against random programs, then against the
+tests of faults (``tests/mutant_checks.py``) until something differs. A mutant that nothing notices
+is compared with the machine: if they are proven equal, state for state, it is none. The others are
+survivors, to be killed by a new test or explained in ``tests/mutant_survivors.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+
+from rich.progress import track
+from weft.hdl.config import load
+
+from .. import measures
+from ..mutant_checks import isolated, killer, random_runs
+from ..mutant_survivors import EQUAL, SURVIVORS, reason
+from ..mutants import COMPONENTS, Mutant, draw, equal, library
+
+
+def check(config: str, count: int, programs: int, number: int) -> tuple[int, str | None]:
+    """A mutant's number, and what noticed it."""
+    machine = load(config)
+    built = library(machine, count)
+    random_runs(machine, programs)  # once for all mutants of this process
+    run = partial(killer, machine, built, number, programs=programs, faults=True)
+    return number, isolated(run)
+
+
+def main(args: Sequence[str] = ()) -> int:
+    """Run the campaign; returns how many mutants survive without an explanation."""
+    parser = argparse.ArgumentParser(prog="mutation", description=__doc__)
+    parser.add_argument("--config", default="tiny", help="preset or TOML file (%(default)s)")
+    parser.add_argument("--count", type=int, default=100, help="of each component (%(default)s)")
+    parser.add_argument("--only", type=int, nargs="+", help="numbers of mutants; all unless given")
+    parser.add_argument("--programs", type=int, default=60, help="random programs (%(default)s)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (%(default)s)")
+    parser.add_argument("--write", action="store_true", help=measures.HELP)
+    options = parser.parse_args(args)
+    config = load(options.config)
+    mutants = {mutant.number: mutant for mutant in draw(config, options.count)}
+    numbers = options.only or list(mutants)
+    library(config, options.count)
+    fixed = (options.config, options.count, options.programs)
+    # The machine itself passes, or no mutant would say anything.
+    noticed = check(*fixed, 0)[1]
+    if noticed is not None:
+        print(f"the machine without a mutant fails: {noticed}")
+        return 1
+    found: dict[int, str | None] = {}
+    with ProcessPoolExecutor(options.jobs) as pool:
+        runs = pool.map(partial(check, *fixed), numbers, chunksize=2)
+        for number, name in track(runs, "Mutants", total=len(numbers)):
+            found[number] = name
+            if name is None:
+                print(f"{number} not noticed: {mutants[number]}", flush=True)
+    alive = [mutants[number] for number, name in found.items() if name is None]
+    same = equal(config, options.count, alive)
+    summary = {
+        "config": config.name,
+        "fingerprint": f"{config.fingerprint:016x}",
+        "components": {
+            name: _component(name, [mutants[n] for n in numbers], found, same)
+            for name in COMPONENTS
+        },
+        "killers": dict(_kinds(found).most_common()),
+        "survivors": [
+            {"mutant": str(mutant), "why": reason(mutant)}
+            for mutant in alive
+            if mutant.number not in same
+        ],
+    }
+    for name, row in summary["components"].items():
+        print(name, row)
+    if options.write:
+        measures.write(f"mutation of {config.name}", summary)
+    return sum(not survivor["why"] for survivor in summary["survivors"])
+
+
+def _component(
+    name: str, mutants: list[Mutant], found: dict[int, str | None], same: set[int]
+) -> dict[str, int]:
+    """Counts of a component's mutants."""
+    of = [mutant for mutant in mutants if mutant.component == name]
+    killed = sum(found[mutant.number] is not None for mutant in of)
+    return {
+        "mutants": len(of),
+        "killed": killed,
+        "proven equal": sum(mutant.number in same for mutant in of),
+    }
+
+
+def _kinds(found: dict[int, str | None]) -> Counter[str]:
+    """How many mutants each kind of check noticed."""
+    return Counter(
+        "random programs" if name.startswith("program ") else name.partition("(")[0].rstrip(" 0123456789")
+        for name in found.values()
+        if name is not None
+    )
