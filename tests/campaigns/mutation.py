@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -21,17 +22,19 @@ from weft.hdl.config import load
 
 from .. import measures
 from ..mutant_checks import isolated, killer, random_runs
-from ..mutant_survivors import EQUAL, SURVIVORS, reason
+from ..mutant_survivors import reason
 from ..mutants import COMPONENTS, Mutant, draw, equal, library
 
+Setting = tuple[str, int, int]
 
-def check(config: str, count: int, programs: int, number: int) -> tuple[int, str | None]:
-    """A mutant's number, and what noticed it."""
-    machine = load(config)
-    built = library(machine, count)
-    random_runs(machine, programs)  # once for all mutants of this process
-    run = partial(killer, machine, built, number, programs=programs, faults=True)
-    return number, isolated(run)
+
+def check(setting: Setting, component: str, number: int) -> tuple[int, str | None]:
+    """A mutant's number, and what noticed it; `setting` is configuration, count, programs."""
+    name, count, programs = setting
+    config = load(name)
+    built = library(config, count)
+    random_runs(config, programs)  # once for all mutants of this process
+    return number, isolated(partial(killer, config, built, number, component, programs))
 
 
 def main(args: Sequence[str] = ()) -> int:
@@ -46,18 +49,24 @@ def main(args: Sequence[str] = ()) -> int:
     options = parser.parse_args(args)
     config = load(options.config)
     mutants = {mutant.number: mutant for mutant in draw(config, options.count)}
-    numbers = options.only or list(mutants)
+    chosen = [mutants[number] for number in options.only or mutants]
     library(config, options.count)
-    fixed = (options.config, options.count, options.programs)
-    # The machine itself passes, or no mutant would say anything.
-    noticed = check(*fixed, 0)[1]
-    if noticed is not None:
-        print(f"the machine without a mutant fails: {noticed}")
-        return 1
+    setting = (options.config, options.count, options.programs)
     found: dict[int, str | None] = {}
     with ProcessPoolExecutor(options.jobs) as pool:
-        runs = pool.map(partial(check, *fixed), numbers, chunksize=2)
-        for number, name in track(runs, "Mutants", total=len(numbers)):
+        # The machine itself passes, or no mutant would say anything.
+        for component in COMPONENTS:
+            noticed = pool.submit(check, setting, component, 0).result()[1]
+            if noticed is not None:
+                print(f"the machine without a mutant fails: {noticed}")
+                return 1
+        runs = pool.map(
+            partial(check, setting),
+            [mutant.component for mutant in chosen],
+            [mutant.number for mutant in chosen],
+            chunksize=2,
+        )
+        for number, name in track(runs, "Mutants", total=len(chosen)):
             found[number] = name
             if name is None:
                 print(f"{number} not noticed: {mutants[number]}", flush=True)
@@ -66,13 +75,10 @@ def main(args: Sequence[str] = ()) -> int:
     summary = {
         "config": config.name,
         "fingerprint": f"{config.fingerprint:016x}",
-        "components": {
-            name: _component(name, [mutants[n] for n in numbers], found, same)
-            for name in COMPONENTS
-        },
+        "components": {name: _component(name, chosen, found, same) for name in COMPONENTS},
         "killers": dict(_kinds(found).most_common()),
         "survivors": [
-            {"mutant": str(mutant), "why": reason(mutant)}
+            {"number": mutant.number, "mutant": str(mutant), "why": reason(mutant)}
             for mutant in alive
             if mutant.number not in same
         ],
@@ -99,8 +105,4 @@ def _component(
 
 def _kinds(found: dict[int, str | None]) -> Counter[str]:
     """How many mutants each kind of check noticed."""
-    return Counter(
-        "random programs" if name.startswith("program ") else name.partition("(")[0].rstrip(" 0123456789")
-        for name in found.values()
-        if name is not None
-    )
+    return Counter(re.sub(r" ?\d+|\(.*", "", name) for name in found.values() if name is not None)

@@ -1,0 +1,91 @@
+"""Coverage of the generated Verilog: lines (and branches), and toggles of every module's ports."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from weft.hdl.config import Config
+from weft.tb import fast
+from weft.tb.devices import machine_verilog
+
+_PORT = re.compile(r"^  (?:input|output) (?:\[\d+:\d+\] )?(\\\S+ |\w+);$")
+_SIGNAL = re.compile(r"^  (?:wire|reg) (?:\[\d+:\d+\] )?(\\\S+ |\w+)")
+_FIELD = re.compile("\x01([^\x02]+)\x02([^\x01]*)")
+
+
+@dataclass(frozen=True)
+class Point:
+    """What is counted: a line or branch (`what` is its number), or an edge of a port's bit.
+
+    Parameters
+    ----------
+    module
+        The Verilog module.
+    kind
+        ``line``, ``branch`` or ``toggle``.
+    instance
+        Hierarchical name.
+    what
+        Of a toggle: port, bit, and edge.
+    """
+
+    module: str
+    kind: str
+    instance: str
+    what: str
+
+
+def ports_only(verilog: str) -> str:
+    """The Verilog in which toggles are counted of ports only."""
+    out, ports = [], set()
+    for line in verilog.splitlines():
+        if line.startswith("module "):
+            ports = set()
+        if found := _PORT.match(line):
+            ports.add(found[1])
+        elif (found := _SIGNAL.match(line)) and found[1] not in ports:
+            line = f"/*verilator coverage_off*/ {line} /*verilator coverage_on*/"
+        out.append(line)
+    return "\n".join(out) + "\n"
+
+
+def library(config: Config) -> Path:
+    """The simulator that counts."""
+    return fast.build(ports_only(machine_verilog(config)), config.bus_bytes, coverage=True)
+
+
+def counts(machine: fast.FastMachine) -> Counter[Point]:
+    """How often each point was passed since the machine was made."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "coverage.dat"
+        machine.coverage(path)
+        return parse(path.read_text(encoding="latin-1"))
+
+
+def parse(text: str) -> Counter[Point]:
+    """The points of a file in Verilator's format."""
+    out: Counter[Point] = Counter()
+    for line in text.splitlines():
+        if not line.startswith("C "):
+            continue
+        head, _, count = line[2:].rpartition(" ")
+        fields = dict(_FIELD.findall(head))
+        kind, _, module = fields["page"].partition("/")
+        kind = kind.removeprefix("v_")
+        what = fields["o"] if kind == "toggle" else f"{fields['l']} {fields['o']}"
+        out[Point(module, kind, fields["h"], what)] += int(count)
+    return out
+
+
+def by_module(points: Counter[Point]) -> dict[str, dict[str, tuple[int, int]]]:
+    """module → kind → (covered, all)."""
+    out: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0]))
+    for point, count in points.items():
+        cell = out[point.module][point.kind]
+        cell[0] += count > 0
+        cell[1] += 1
+    return {m: {k: (a, b) for k, (a, b) in kinds.items()} for m, kinds in out.items()}
