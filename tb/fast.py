@@ -310,10 +310,15 @@ class FastMachine:
         """Invert a bit of the state now."""
         self._lib.weft_invert(self._machine, element.index, word, bit)
 
-    def write(self, address: int, value: int, *, start: bool = False) -> None:
-        """Write a register; with `start`, cycle 0 is the one after its handshake."""
+    def write(
+        self, address: int, value: int, *, start: bool = False, strobes: int = 0b1111
+    ) -> None:
+        """Write a register, or those of its bytes whose bit of `strobes` is set.
+
+        With `start`, cycle 0 of a run is the one after the handshake.
+        """
         response = self._lib.weft_write(
-            self._machine, address, value & 0xFFFFFFFF, REGISTER_LIMIT, start
+            self._machine, address, value & 0xFFFFFFFF, strobes, REGISTER_LIMIT, start
         )
         if response:
             what = "does not answer" if response < 0 else f"answers {response}"
@@ -442,7 +447,7 @@ def _load(library: Path) -> ctypes.CDLL:
         "weft_bit": (ctypes.c_int, machine, u64, u64, u64),
         "weft_flip": (None, machine, u64, u64, u64, u64),
         "weft_invert": (None, machine, u64, u64, u64),
-        "weft_write": (ctypes.c_int, machine, u32, u32, u64, ctypes.c_int),
+        "weft_write": (ctypes.c_int, machine, u32, u32, ctypes.c_uint, u64, ctypes.c_int),
         "weft_read": (ctypes.c_int64, machine, u32, u64),
         "weft_run": (ctypes.c_int, machine, u64, u64, ctypes.c_int),
         "weft_idle": (None, machine, u64),

@@ -128,11 +128,13 @@ public:
     }
 
     // Returns the response, or -1 if the machine does not answer within `limit` cycles.
-    int write(uint32_t address, uint32_t value, uint64_t limit, bool start) {
+    // Bit i of `strobes` writes byte i.
+    int write(uint32_t address, uint32_t value, unsigned strobes, uint64_t limit, bool start) {
         Vmodel& pins = *m_model;
         pins.s_axil_awaddr = address;
         pins.s_axil_wdata = value;
-        pins.s_axil_wstrb = 15;
+        pins.s_axil_wstrb = strobes;
+        pins.s_axil_awprot = address >> 2 & 7;  // which the machine does not look at
         pins.s_axil_awvalid = pins.s_axil_wvalid = pins.s_axil_bready = 1;
         for (const uint64_t end = cycle + limit; cycle < end;) {
             settle();
@@ -164,6 +166,7 @@ public:
     int64_t read(uint32_t address, uint64_t limit) {
         Vmodel& pins = *m_model;
         pins.s_axil_araddr = address;
+        pins.s_axil_arprot = address >> 2 & 7;
         pins.s_axil_arvalid = 1;
         pins.s_axil_rready = 1;
         for (const uint64_t end = cycle + limit; cycle < end;) {
@@ -348,8 +351,9 @@ WEFT_API void weft_window(Machine* m, uint64_t base, uint64_t size, int writable
 
 WEFT_API const char* weft_escape(Machine* m) { return m->memory.escape.c_str(); }
 
-WEFT_API int weft_write(Machine* m, uint32_t address, uint32_t value, uint64_t limit, int start) {
-    return m->write(address, value, limit, start);
+WEFT_API int weft_write(Machine* m, uint32_t address, uint32_t value, unsigned strobes,
+                        uint64_t limit, int start) {
+    return m->write(address, value, strobes, limit, start);
 }
 
 WEFT_API int64_t weft_read(Machine* m, uint32_t address, uint64_t limit) {

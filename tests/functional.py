@@ -38,7 +38,8 @@ STALLS: dict[str, int] = {
     "all": ALL_STALLS,
 }
 
-_UNITS = tuple(opcode for opcode in Opcode if opcode != Opcode.END)
+#: Opcodes that a unit executes.
+UNITS = tuple(opcode for opcode in Opcode if opcode != Opcode.END)
 
 #: The opcodes that an error can name. CORRUPT takes a flipped bit and PARITY one in a memory: they
 #: are counted by the campaign of flips, see robustness.md.
@@ -47,13 +48,13 @@ ERRORS: dict[Error, tuple[Opcode, ...]] = {
     Error.FIELD: tuple(Opcode),
     Error.ALIGNMENT: (Opcode.LOAD, Opcode.STORE),
     Error.WINDOW: (Opcode.LOAD, Opcode.STORE),
-    Error.SEMAPHORE_OVERFLOW: _UNITS,
+    Error.SEMAPHORE_OVERFLOW: UNITS,
     Error.SEMAPHORE_LEFT: (Opcode.END,),
     Error.READ_BUS: tuple(Opcode),
     Error.WRITE_BUS: (Opcode.STORE,),
     # Of the two units that meet, the one named is VECTOR, else STORE: see core.Core.
     Error.BANK_CONFLICT: (Opcode.DRAIN, Opcode.POOL, Opcode.STORE),
-    Error.WATCHDOG: _UNITS,
+    Error.WATCHDOG: UNITS,
 }
 #: Errors that name no instruction: an undefined opcode, a program's end, a bus that is stuck.
 ALONE = (Error.OPCODE, Error.PROGRAM_END, Error.BUS_STUCK)
@@ -68,7 +69,7 @@ def plan() -> list[Point]:
     out: list[Point] = []
     for stalls in STALLS:
         out += [("opcode", opcode.name, stalls) for opcode in Opcode]
-        out += [("pair", a.name, b.name, stalls) for a in _UNITS for b in Opcode]
+        out += [("pair", a.name, b.name, stalls) for a in UNITS for b in Opcode]
         for error, opcodes in ERRORS.items():
             out += [("error", error.name, opcode.name, stalls) for opcode in opcodes]
         out += [("error", error.name, "", stalls) for error in ALONE]
@@ -162,11 +163,18 @@ def _conflicts(gemm: Gemm) -> Iterator[Job]:
         yield gemm.job(*[load] * 3, vector, end)
 
 
-def run(bench: Bench, stimulus: Stimulus, seen: Seen, stalls: str, seed: int = 1) -> None:
-    """Run it under a condition of the bus, and take down what happened."""
+def run(
+    bench: Bench, stimulus: Stimulus, seen: Seen, stalls: str, seed: int = 1, *, place: int = 0
+) -> None:
+    """Run it under a condition of the bus, and take down what happened.
+
+    `seed` is of the stalls, `place` of where the program lies; see ``Bench.prepare``.
+    """
     memory = {"stall_seed": seed, "stall_channels": STALLS[stalls]} if STALLS[stalls] else {}
     bench.reset(hard=True)
-    bench.prepare(stimulus.job, watchdog=stimulus.watchdog, **{**memory, **stimulus.memory})
+    bench.prepare(
+        stimulus.job, watchdog=stimulus.watchdog, place=place, **{**memory, **stimulus.memory}
+    )
     bench.go()
     outcome = bench.finish(LIMIT)
     seen.record(stimulus.job.code, outcome, stalls)

@@ -24,6 +24,7 @@ CAMPAIGNS = (
     "flips",
     "lint",
     "tosa",
+    "coverage",
     "mutation",
 )
 
