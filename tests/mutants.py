@@ -151,7 +151,7 @@ def library(config: Config, count: int) -> Path:
 
     netlist = cache.cached("mutants", cache.key(folder.name, "netlist"), make)
     verilog = (netlist / "mutants.v").read_text()
-    verilog = _public(_named(_with_register(verilog)))
+    verilog = accessible(verilog)
     return fast.build(verilog, config.bus_bytes, state=True)
 
 
@@ -212,13 +212,14 @@ def _drawn(config: Config, count: int) -> Path:
                 if "-port CLK" not in line
             ]
             for line in lines[:count]:
-                found.append(_parse(len(found) + 1, component, line))
+                found.append(parse(len(found) + 1, component, line))
         (directory / "list").write_text(json.dumps([asdict(mutant) for mutant in found]))
 
     return cache.cached("mutants", name, make)
 
 
-def _parse(number: int, component: str, line: str) -> Mutant:
+def parse(number: int, component: str, line: str) -> Mutant:
+    """A mutant from a line of Yosys's list."""
     found = _MUTATION.match(line)
     assert found, line
     wire = f"{found['wire'] or found['cell']}[{found['wire_bit'] or found['bit']}]"
@@ -227,6 +228,11 @@ def _parse(number: int, component: str, line: str) -> Mutant:
         number, component, found["mode"], found["cell"], found["port"], int(found["bit"]), other,
         wire,
     )  # fmt: skip
+
+
+def accessible(verilog: str) -> str:
+    """The netlist with the choice of mutants, and all registers by name, accessible from C++."""
+    return _public(_named(_with_register(verilog)))
 
 
 def _with_register(verilog: str) -> str:

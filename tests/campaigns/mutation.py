@@ -55,7 +55,7 @@ def main(args: Sequence[str] = ()) -> int:
     found: dict[int, str | None] = {}
     with ProcessPoolExecutor(options.jobs) as pool:
         # The machine itself passes, or no mutant would say anything.
-        for component in COMPONENTS:
+        for component in dict.fromkeys(mutant.component for mutant in chosen):
             noticed = pool.submit(check, setting, component, 0).result()[1]
             if noticed is not None:
                 print(f"the machine without a mutant fails: {noticed}")

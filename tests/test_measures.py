@@ -1,0 +1,115 @@
+"""How much the tests see: the page says what was recorded, the plan is reached."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from weft.hdl.config import PRESETS
+from weft.hdl.registers import Error
+
+from . import functional, mutants, verilog_coverage
+from . import measures as recorded
+from .programs import Generator
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+
+import measures  # noqa: E402
+
+RESULTS = json.loads(recorded.FILE.read_text(encoding="utf-8"))
+
+
+def test_the_page_has_the_recorded_results():
+    page = measures.PAGE.read_text(encoding="utf-8")
+    assert measures.page(RESULTS) == page, "run `python tools/measures.py`"
+
+
+def test_every_error_has_its_place_in_the_plan():
+    elsewhere = {Error.NONE, Error.CORRUPT, Error.PARITY}
+    assert {*functional.ERRORS} | {*functional.ALONE} | elsewhere == set(Error)
+    points = functional.plan()
+    assert len(points) == len(set(points))
+
+
+def test_the_whole_plan_is_reached(tiny_bench):
+    """Errors at every opcode, and random programs for the pairs, under every sort of stalls."""
+    seen, generator = functional.Seen(), Generator(PRESETS["tiny"])
+    stimuli = list(functional.stimuli(tiny_bench))
+    for stalls in functional.STALLS:
+        for stimulus in stimuli:
+            functional.run(tiny_bench, stimulus, seen, stalls)
+        for seed in range(20):
+            stimulus = functional.Stimulus(generator.program(seed).job)
+            functional.run(tiny_bench, stimulus, seen, stalls, place=seed)
+    assert not seen.missing()
+
+
+def test_a_plan_without_its_stimuli_is_not_reached(tiny_bench):
+    seen = functional.Seen()
+    functional.run(tiny_bench, functional.Stimulus(tiny_bench.gemm.job()), seen, "none")
+    assert seen.points["pair", "MATMUL", "DRAIN", "none"] == 1
+    assert ("error", "OPCODE", "", "none") in seen.missing()
+    assert ("pair", "MATMUL", "DRAIN", "all") in seen.missing()
+
+
+MODULE = """\
+module weft(clk, \\a.b , o, mutant);
+  input clk;
+  wire clk;
+  input [3:0] \\a.b ;
+  wire [3:0] \\a.b ;
+  output [1:0] o;
+  wire [1:0] o;
+  input [15:0] mutant;
+  wire [15:0] mutant;
+  wire inner;
+  reg [1:0] _07_ = 2'h0;
+  reg [1:0] \\memory  [7:0];
+  always @* begin
+    if (weft_began) begin end
+  end
+  assign { \\held [1], _02_ } = _07_;
+endmodule
+"""
+
+
+def test_toggles_are_counted_of_ports_only():
+    lines = verilog_coverage.ports_only(MODULE).splitlines()
+    off = [line for line in lines if "coverage_off" in line]
+    for line, name in zip(off, ("inner", "_07_", "memory", "began"), strict=True):
+        assert name in line
+
+
+def test_points_are_read_and_summed():
+    text = (
+        "# SystemC::Coverage-3\n"
+        "C '\x01page\x02v_toggle/weft_a\x01o\x02x[3]:0->1\x01h\x02weft.a' 5\n"
+        "C '\x01page\x02v_toggle/weft_a\x01o\x02x[3]:1->0\x01h\x02weft.a' 0\n"
+        "C '\x01page\x02v_line/weft_a\x01l\x0212\x01o\x02block\x01h\x02weft.a' 2\n"
+    )
+    points = verilog_coverage.parse(text)
+    assert len(points) == 3
+    assert verilog_coverage.by_module(points) == {"weft_a": {"toggle": (1, 2), "line": (1, 1)}}
+
+
+def test_the_netlist_of_mutants_can_be_reached():
+    """The select input becomes a register, and registers behind a mutant keep their names."""
+    text = mutants.accessible(MODULE)
+    assert "module weft(clk, \\a.b , o);" in text
+    assert "reg [15:0] mutant /*verilator public_flat_rw*/ = 0;" in text
+    assert "reg [1:0] \\held.register0 /*verilator public_flat_rw*/  = 2'h0;" in text
+    assert "= \\held.register0 ;" in text
+    assert "\\memory  [7:0];" in text
+
+
+def test_a_mutant_is_read_from_what_yosys_lists():
+    line = (
+        r"mutate -mode cnot1 -module weft -cell $flatten\core.\a.$add$weft.v:7$3 -port A "
+        r"-portbit 4 -ctrlbit 2 -wire core.a.x -wirebit 1 -src weft.v:7.1"
+    )
+    mutant = mutants.parse(9, "array", line)
+    assert str(mutant) == "array: cnot1 by bit 2 at core.a.x[1] (add.A)"
+    assert "-ctrl mutant 16 9 -mode cnot1" in mutant.command
+    assert mutant.command.endswith("-port A -portbit 4 -ctrlbit 2")
