@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
+from weft.hdl.axi import Response
 from weft.hdl.isa import (
     INSTRUCTION_BYTES,
     UNIT_OF,
@@ -146,7 +147,9 @@ def stimuli(bench: Bench) -> Iterator[Stimulus]:
     story = gemm.job(*gemm.program[:5], *(test_faults.legal(o) for o in UNIT_OF), end)
     for beat in range(80):
         yield Stimulus(story, {"read_fault": beat}, watchdog=5000)
-    yield Stimulus(gemm.job(), {"write_fault": 0})
+    for response in (Response.SLVERR, Response.DECERR, Response.EXOKAY):
+        yield Stimulus(gemm.job(), {"write_fault": 0, "write_response": response})
+        yield Stimulus(gemm.job(), {"read_fault": 20, "read_response": response})
     yield Stimulus(gemm.job(), {"stop": Channel.R, "after": 3}, watchdog=500, stuck=True)
 
 

@@ -94,6 +94,15 @@ def test_points_are_read_and_summed():
     assert verilog_coverage.by_module(points) == {"weft_a": {"toggle": (1, 2), "line": (1, 1)}}
 
 
+def test_bits_of_ports_are_named():
+    assert verilog_coverage.port_bit("load___05Fpayload__024310[57]:0->1") == (
+        "load__payload$310",
+        57,
+    )
+    assert verilog_coverage.port_bit("valid:1->0") == ("valid", 0)
+    assert verilog_coverage.ranges([3, 0, 1, 7, 7, 2]) == "7, 3:0"
+
+
 def test_the_netlist_of_mutants_can_be_reached():
     """The select input becomes a register, and registers behind a mutant keep their names."""
     text = mutants.accessible(MODULE)

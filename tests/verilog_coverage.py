@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,3 +90,23 @@ def by_module(points: Counter[Point]) -> dict[str, dict[str, tuple[int, int]]]:
         cell[0] += count > 0
         cell[1] += 1
     return {m: {k: (a, b) for k, (a, b) in kinds.items()} for m, kinds in out.items()}
+
+
+def port_bit(what: str) -> tuple[str, int]:
+    """Name and bit of the port of a toggle."""
+    found = re.fullmatch(r"(.*?)(?:\[(\d+)\])?:\d->\d", what)
+    assert found, what
+    name = found[1].replace("___05F", "__")
+    name = re.sub(r"__0([0-9A-F]{2})", lambda code: chr(int(code[1], 16)), name)
+    return name, int(found[2] or 0)
+
+
+def ranges(bits: Iterable[int]) -> str:
+    """Bits as text, highest first: ``31:12, 3``."""
+    out: list[list[int]] = []
+    for bit in sorted(set(bits), reverse=True):
+        if out and out[-1][1] == bit + 1:
+            out[-1][1] = bit
+        else:
+            out.append([bit, bit])
+    return ", ".join(str(a) if a == b else f"{a}:{b}" for a, b in out)

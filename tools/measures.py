@@ -6,15 +6,17 @@ usage: python tools/measures.py
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from measures_reasons import line_reason, port_reason
 from robustness import table
 
 PAGE = Path(__file__).parents[1] / "docs" / "measures.md"
 RESULTS = PAGE.with_suffix(".json")
 Found = dict[str, Any]
+#: Where no reason is known.
+OPEN = "not explained yet"
 
 _HEAD = """\
 # How much the tests see
@@ -98,19 +100,19 @@ def verilog_section(found: Found) -> str:
     head = ["Module", "Lines", "covered", "Branches", "covered", "Port edges", "covered"]
     text = _VERILOG.format(**found) + "\n" + table(head, [row("all", sums), *rows])
     if found["lines not reached"]:
-        text += "\nLines not reached, with the line of the Verilog and why:\n\n"
-        text += table(["Line", "Why"], _grouped(found["lines not reached"]), texts=2)
-    text += "\nBits of ports that never rose or never fell, and why:\n\n"
-    rows = [
-        [f"`{module}`", f"`{port}`", count, why]
-        for module, ports in found["ports not toggled"].items()
-        for port, (count, why) in ports.items()
-    ]
-    return text + table(["Module", "Port", "Edges", "Why"], rows, texts=2)
-
-
-def _grouped(lines: Iterable[tuple[str, str]]) -> Iterable[list[str]]:
-    return ([f"`{line}`", why] for line, why in lines)
+        text += "\nLines and branches not reached, by their number in the Verilog:\n\n"
+        rows = [[f"`{line}`", line_reason(line) or OPEN] for line in found["lines not reached"]]
+        text += table(["Where", "Why"], rows, texts=2)
+    groups: dict[str, list[str]] = {}
+    edges: dict[str, int] = {}
+    for module, ports in found["ports not toggled"].items():
+        for port, (count, bits) in ports.items():
+            why = port_reason(module, port) or OPEN
+            groups.setdefault(why, []).append(f"`{module}.{port}`[{bits}]")
+            edges[why] = edges.get(why, 0) + count
+    text += "\nBits of ports that never rose or never fell, by the reason:\n\n"
+    rows = [[why, f"{edges[why]:,}", ", ".join(names)] for why, names in groups.items()]
+    return text + table(["Why", "Edges", "Ports"], rows, texts=3)
 
 
 def mutants_section(found: Found) -> str:
@@ -128,7 +130,7 @@ def mutants_section(found: Found) -> str:
     text += table(["Check", "Mutants"], found["killers"].items())
     if found["survivors"]:
         text += "\nThose that nothing notices:\n\n"
-        rows = [[s["mutant"], s["why"] or "not explained"] for s in found["survivors"]]
+        rows = [[s["mutant"], s["why"] or OPEN] for s in found["survivors"]]
         text += table(["Mutant", "Why"], rows, texts=2)
     return text
 
