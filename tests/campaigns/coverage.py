@@ -25,6 +25,9 @@ from ..programs import Generator
 from ..verilog_coverage import Point, by_module, counts, library, port_bit, ranges
 from . import broken
 
+#: Bit of CONTROL.
+LOCK = 4
+
 
 def exercise(bench: Bench, programs: int) -> functional.Seen:
     """Run everything that counts."""
@@ -67,6 +70,11 @@ def registers(bench: Bench) -> None:
                 for strobes in (0b1111, 0b0001, 0b0010, 0b0100, 0b1000):
                     machine.write(register.address, value, strobes=strobes)
                 machine.read(register.address)
+    bench.write("CONTROL", LOCK)
+    before = bench.read("CONST_LO")
+    with contextlib.suppress(DeviceError):
+        bench.write("CONST_LO", before ^ 0xFFFF_F000)
+    assert bench.read("CONST_LO") == before, "a window that is locked was written"
     bench.reset(hard=True)
 
 
