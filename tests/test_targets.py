@@ -45,10 +45,14 @@ def test_short_bursts_are_avoided():
     assert cycles[100] <= (1 + goals.LATENCY_COST) * cycles[0]
 
 
-@pytest.mark.parametrize("name", [name for name in goals.RTL_SECONDS if name in TIMED])
+@pytest.mark.parametrize("name", goals.RTL_SECONDS)
 def test_the_rtl_runs_in_minutes(name: str):
-    """On two cores, of which each runs one of the two machines."""
-    assert 0 < TIMED[name] / 2 < goals.RTL_SECONDS[name]
+    """On two cores, of which each runs one of the two machines; at the slowest pace of those whose
+    processor seconds were taken down.
+    """
+    place = goals.place("default", 50)
+    paces = [2 * CYCLES[timed][place]["cycles"] / TIMED[timed] for timed in TIMED]
+    assert 0 < CYCLES[name][place]["cycles"] / min(paces) < goals.RTL_SECONDS[name]
 
 
 def test_compiling_resnet50():
