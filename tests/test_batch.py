@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from weft.hdl.config import PRESETS, Config, load
+from weft.host import batch as batch_module
 from weft.host import compiler, interpreter, lenet
 from weft.host import program as program_file
 from weft.host.batch import Batch, batched, regions
@@ -20,6 +21,7 @@ from weft.host.golden import GoldenDevice
 from weft.host.ir import Concat, Graph, Pool, Residual, Table
 from weft.host.program import ProgramError
 from weft.host.run import Report, run
+from weft.host.timing.machine import predict
 
 from . import networks
 from .test_compiler import CONFIGS, CRAMPED, RANDOM, attention, check_golden
@@ -151,6 +153,26 @@ def test_sixteen_images_of_lenet():
     cycles = [layer.cycles for layer in report.layers]
     assert sum(cycles) == report.cycles  # pyright: ignore[reportArgumentType, reportCallIssue]
     assert cycles[1] > 16 * 900, "a layer's cycles are those of all its stretches"
+
+
+def test_decision_has_the_numbers(monkeypatch):
+    """The table in docs/decisions/011-batch.md, by the timing model."""
+    page = Path(__file__).parents[1] / "docs" / "decisions" / "011-batch.md"
+    block = page.read_text("utf-8").partition("<!-- lenet -->")[2].partition("<!-- /lenet -->")[0]
+    head, _, *rows = (line.split("|")[2:-1] for line in block.strip().splitlines())
+    bounds, chosen, alone = ([int(cell.replace(",", "")) for cell in row] for row in rows)
+    graph = networks.lenet()
+
+    def an_image(images: int) -> tuple[int, int]:
+        program = compiler.compile(graph, DEFAULT, batch=images)
+        cycles = predict(DEFAULT, program.code, latency=50).cycles
+        bound = sum(layer.bound_cycles for layer in program.layers)
+        return -(-bound // images), round(cycles / images)
+
+    counts = [int(cell) for cell in head]
+    assert [an_image(n) for n in counts] == [*zip(bounds, chosen, strict=True)]
+    monkeypatch.setattr(batch_module, "_joint", lambda *_: False)
+    assert [an_image(n)[1] for n in counts] == alone
 
 
 def test_one_image_is_no_batch():
