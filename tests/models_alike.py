@@ -31,7 +31,9 @@ def devices(config: str, latency: int) -> tuple[VerilatorDevice, ModelDevice]:
     return VerilatorDevice(machine, latency=latency), ModelDevice(machine, latency=latency)
 
 
-def differences(graph: Graph, config: Config, rtl, model, x: np.ndarray) -> list[str]:
+def differences(
+    graph: Graph, config: Config, rtl, model, x: np.ndarray, batch: int = 1
+) -> list[str]:
     """What differs, of every byte in DRAM and every stored layer, of counters and completions.
 
     Parameters
@@ -42,16 +44,19 @@ def differences(graph: Graph, config: Config, rtl, model, x: np.ndarray) -> list
         Devices of the machine `config`.
     x
         int8 inputs [N, height, width, channels].
+    batch
+        How many of them the machine takes at a time; divides N.
     """
     want = interpreter.run_all(graph, x)
     wrong: list[str] = []
     for inspect in (False, True):
-        program = compiler.compile(graph, config, inspect=inspect)
+        program = compiler.compile(graph, config, batch=batch, inspect=inspect)
         ports = [program.output, *(p for layer in program.layers if (p := layer.dump) is not None)]
         assert not inspect or len(ports) > 1
-        for image, values in enumerate(x):
-            segments, results = program.execute(rtl, values)
-            others, predictions = program.execute(model, values)
+        for first in range(0, len(x), batch):
+            images = slice(first, first + batch)
+            segments, results = program.execute(rtl, x[images])
+            others, predictions = program.execute(model, x[images])
             names = zip(("CONST", "INPUT", "OUTPUT", "SCRATCH"), segments, others, strict=True)
             wrong += [f"{name} on golden machine and RTL" for name, a, b in names if a != b]
             for number, (got, predicted) in enumerate(zip(results, predictions, strict=True)):
@@ -61,7 +66,7 @@ def differences(graph: Graph, config: Config, rtl, model, x: np.ndarray) -> list
                 if not np.array_equal(retired, predicted.retired):
                     wrong.append(f"completions of run {number}")
             for port in ports:
-                if not np.array_equal(program.unpack(port, segments), want[port.name][image]):
+                if not np.array_equal(program.images(port, segments), want[port.name][images]):
                     wrong.append(f"{port.name} on interpreter and RTL")
     return wrong
 
@@ -89,11 +94,12 @@ def run(seed: int) -> tuple[str, list[str]]:
     except AssertionError as error:
         wrong.append(f"interpreter and torch: {error}")
     x = interpreter.quantize_input(made.graph, subject.inputs[:1].numpy())
-    extreme = np.full_like(x, rng.choice((-128, 127)))
-    wrong += differences(made.graph, config, *devices(name, latency), np.concatenate([x, extreme]))
+    x = np.concatenate([x, np.full_like(x, rng.choice((-128, 127)))])
+    batch = rng.choice((1, 1, 2))
+    wrong += differences(made.graph, config, *devices(name, latency), x, batch)
     if not wrong:
         return "alike", []
-    where = f"seed {seed}, {config.name}, latency {latency}"
+    where = f"seed {seed}, {config.name}, latency {latency}, batch {batch}"
     return "different", [f"{where}: {'; '.join(wrong)} differ\n{subject.model}"]
 
 
