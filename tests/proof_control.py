@@ -6,6 +6,7 @@ from amaranth.hdl import Cat, Mux, Signal, Value
 from weft.hdl.burst import PAGE_BYTES
 from weft.hdl.config import PRESETS
 from weft.hdl.control import SETTLE, Control, State
+from weft.hdl.core import CORE_FAULTS
 from weft.hdl.gate import Gate
 from weft.hdl.isa import INSTRUCTION_BYTES, SEMAPHORE_MAX, SEMAPHORES, Unit, post_bit, wait_bit
 from weft.hdl.register_file import LOCKED, WORD_BITS, RegisterFile, writable
@@ -96,7 +97,7 @@ def registers(b: Bench, damage: Damage = None) -> None:
 
 def control(b: Bench, damage: Damage = None) -> None:
     """The control block; core, engines, bus and host do what they like."""
-    dut = b.add(Control(TINY, sources=2), damage)
+    dut = b.add(Control(TINY, sources=CORE_FAULTS + 2), damage)
     for fault in dut.faults:
         b.assume("a fault has a code (decoder.dispatch)", implies(fault.valid, fault.code))
     state, killing, settle = dut["state"], dut["killing"], dut["settle"]
@@ -239,7 +240,7 @@ PROOFS = (
         "run by an error on `kill` is up until then. LOCK stays. `start` is up in a run's first "
         "cycle only. The program ends where the address space does.",
         of="Control",
-        sizes="tiny, 2 fault inputs",
+        sizes="tiny",
         bench=control,
         breaks={
             "ends_without_completions": stuck("expired", 0),
