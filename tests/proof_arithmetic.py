@@ -327,6 +327,7 @@ PROOFS = (
         of="Requantizer",
         sizes="any multiplier_bits, on which these stages do not depend",
         bench=clamping,
+        slow=True,
         breaks={"result": stuck("zeros", 1)},
         breaks_depth=14,
     ),

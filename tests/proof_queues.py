@@ -238,7 +238,7 @@ PROOFS = (
             "of up to 255 instructions",
             bench=partial(fetch, bus_bits=bus_bits),
             breaks={"as_it_came": stuck("write__addr", 0)} if bus_bits == 256 else {},
-            slow=bus_bits != 256,
+            slow=True,
         )
         for bus_bits in (64, 128, 256, 512)
     ),

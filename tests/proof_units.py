@@ -163,6 +163,7 @@ PROOFS = (
         of="LoadUnit",
         sizes="tiny",
         bench=load,
+        slow=True,
         breaks={"completes_only_what_started": stuck("active", 1)},
     ),
     Proof(
