@@ -81,7 +81,8 @@ def main(args: Sequence[str] = ()) -> int:
     parser.add_argument("--write", action="store_true", help=results.HELP)
     options = parser.parse_args(args)
     for config in CONFIGS:
-        bench(config)  # builds the simulators, one after the other
+        bench(config).close()  # builds the simulators, one after the other
+    bench.cache_clear()  # a machine has threads, which a forked process would wait for in vain
     clock = results.Clock()
     failed: list[int] = []
     todo = list(batches(options.first, options.count))
