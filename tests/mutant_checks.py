@@ -32,7 +32,9 @@ Check = Callable[[Bench], object]
 PATIENCE = 1200
 
 
-def checks(config: Config, component: str, programs: int) -> Iterator[tuple[str, Check]]:
+def checks(
+    config: Config, component: str, programs: int, *, faults: bool = True
+) -> Iterator[tuple[str, Check]]:
     """(name, check) in the order in which they run on mutants of a component.
 
     Parameters
@@ -43,9 +45,13 @@ def checks(config: Config, component: str, programs: int) -> Iterator[tuple[str,
         Of ``mutants.COMPONENTS``; says which of the tests of faults, those of ``make test``, run.
     programs
         Random programs.
+    faults
+        With programs and buses that are at fault.
     """
     for run in random_runs(config, programs):
         yield f"program {run.seed}", partial(_exact, run=run)
+    if not faults:
+        return
     if config.name == "tiny" and _TESTS[component]:
         for seed in range(24):
             yield f"broken program {seed}", partial(_broken, seed=seed)
@@ -173,10 +179,18 @@ _TESTS: dict[str, tuple[tuple, ...]] = {
 }
 
 
-def killer(config: Config, built: Path, number: int, component: str, programs: int) -> str | None:
+def killer(
+    config: Config,
+    built: Path,
+    number: int,
+    component: str,
+    programs: int,
+    *,
+    faults: bool = True,
+) -> str | None:
     """The first check that notices mutant `number` of a component; None if all pass."""
     bench = None
-    for name, check in checks(config, component, programs):
+    for name, check in checks(config, component, programs, faults=faults):
         try:
             if bench is None:
                 bench = Bench(config, machine=mutants.machine(built, number))

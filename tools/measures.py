@@ -57,6 +57,16 @@ have to do with its component (`tests/mutant_checks.py`), until one of them noti
 (`make verify ARGS=mutation`). One that nothing notices is *equal* if a SAT solver proves that it
 computes, from any state and inputs, the same next state and outputs.
 """
+_PYTHON = """
+## Branches of the Python code
+
+coverage.py counts which lines run and which way each branch goes in the generator and the host, in
+`{tests}` (`make verify ARGS=branches`; `--missing` lists the rest).
+"""
+_QUICK = """
+The run recorded here is the quick one (`--quick`): {programs} random programs, neither broken
+programs nor the tests of faults, and no proof that the others differ. So these are lower bounds.
+"""
 
 
 def percent(part: int, of: int) -> str:
@@ -126,6 +136,8 @@ def mutants_section(found: Found) -> str:
     rows.append(["all", *total, percent(total[1], total[0] - total[2])])
     head = ["Component", "Mutants", "Noticed", "Equal", "Noticed of the others"]
     text = _MUTANTS.format(**found) + "\n" + table(head, rows)
+    if found["quick"]:
+        return text + _QUICK.format(**found)
     text += "\nWhat notices them first:\n\n"
     text += table(["Check", "Mutants"], found["killers"].items())
     if found["survivors"]:
@@ -135,12 +147,24 @@ def mutants_section(found: Found) -> str:
     return text
 
 
+def python_section(found: Found) -> str:
+    """Lines and branches of the Python code."""
+    rows: list[list[int | str]] = []
+    for folder, (lines, all_lines, branches, all_branches) in found["folders"].items():
+        rows.append([f"`{folder}/`", all_lines, percent(lines, all_lines)])
+        rows[-1] += [all_branches, percent(branches, all_branches)]
+    head = ["Folder", "Lines", "run", "Branches", "taken"]
+    return _PYTHON.format(tests=", ".join(found["tests"])) + "\n" + table(head, rows)
+
+
 def page(results: Found) -> str:
     """The whole page."""
     parts = [_HEAD]
     parts += [plan_section(f) for name, f in results.items() if name.startswith("coverage of ")]
     parts += [verilog_section(f) for name, f in results.items() if name.startswith("coverage of ")]
     parts += [mutants_section(f) for name, f in results.items() if name.startswith("mutation of ")]
+    if "python" in results:
+        parts.append(python_section(results["python"]))
     return "".join(parts)
 
 

@@ -26,6 +26,7 @@ CAMPAIGNS = (
     "tosa",
     "coverage",
     "mutation",
+    "branches",
 )
 
 

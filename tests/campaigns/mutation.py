@@ -25,16 +25,17 @@ from ..mutant_checks import isolated, killer, random_runs
 from ..mutant_survivors import reason
 from ..mutants import COMPONENTS, Mutant, draw, equal, library
 
-Setting = tuple[str, int, int]
+Setting = tuple[str, int, int, bool]
 
 
 def check(setting: Setting, component: str, number: int) -> tuple[int, str | None]:
-    """A mutant's number, and what noticed it; `setting` is configuration, count, programs."""
-    name, count, programs = setting
+    """A mutant's number, and what noticed it; `setting`: configuration, count, programs, faults."""
+    name, count, programs, faults = setting
     config = load(name)
     built = library(config, count)
     random_runs(config, programs)  # once for all mutants of this process
-    return number, isolated(partial(killer, config, built, number, component, programs))
+    run = partial(killer, config, built, number, component, programs, faults=faults)
+    return number, isolated(run)
 
 
 def main(args: Sequence[str] = ()) -> int:
@@ -44,14 +45,18 @@ def main(args: Sequence[str] = ()) -> int:
     parser.add_argument("--count", type=int, default=100, help="of each component (%(default)s)")
     parser.add_argument("--only", type=int, nargs="+", help="numbers of mutants; all unless given")
     parser.add_argument("--programs", type=int, default=60, help="random programs (%(default)s)")
+    parser.add_argument("--first", type=int, help="mutants of each component; all unless given")
+    parser.add_argument("--quick", action="store_true", help="random programs only")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (%(default)s)")
     parser.add_argument("--write", action="store_true", help=measures.HELP)
     options = parser.parse_args(args)
     config = load(options.config)
     mutants = {mutant.number: mutant for mutant in draw(config, options.count)}
+    first = options.first or options.count
     chosen = [mutants[number] for number in options.only or mutants]
+    chosen = [mutant for mutant in chosen if (mutant.number - 1) % options.count < first]
     library(config, options.count)
-    setting = (options.config, options.count, options.programs)
+    setting = (options.config, options.count, options.programs, not options.quick)
     found: dict[int, str | None] = {}
     with ProcessPoolExecutor(options.jobs) as pool:
         # The machine itself passes, or no mutant would say anything.
@@ -71,9 +76,11 @@ def main(args: Sequence[str] = ()) -> int:
             if name is None:
                 print(f"{number} not noticed: {mutants[number]}", flush=True)
     alive = [mutants[number] for number, name in found.items() if name is None]
-    same = equal(config, options.count, alive)
+    same = set() if options.quick else equal(config, options.count, alive)
     summary = {
         "config": config.name,
+        "programs": options.programs,
+        "quick": options.quick,
         "fingerprint": f"{config.fingerprint:016x}",
         "components": {name: _component(name, chosen, found, same) for name in COMPONENTS},
         "killers": dict(_kinds(found).most_common()),

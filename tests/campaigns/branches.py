@@ -1,0 +1,59 @@
+"""Branches: how much of the Python in hdl/ and host/ the tests run, lines and branches."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from .. import measures
+
+ROOT = Path(__file__).parents[2]
+#: What ``[tool.coverage.run]`` of pyproject.toml says.
+DATA = ROOT / "build" / "coverage"
+
+
+def parts(files: dict[str, dict]) -> dict[str, list[int]]:
+    """Folder → lines run, all lines, branches taken, all branches; from coverage.py's JSON."""
+    out: dict[str, list[int]] = {}
+    for name, found in files.items():
+        folder = str(Path(name).parent)
+        counts = found["summary"]
+        keys = ("covered_lines", "num_statements", "covered_branches", "num_branches")
+        sums = out.setdefault(folder, [0, 0, 0, 0])
+        out[folder] = [a + counts[key] for a, key in zip(sums, keys, strict=True)]
+    return dict(sorted(out.items()))
+
+
+def main(args: Sequence[str] = ()) -> int:
+    """Run the campaign; returns whether a test failed."""
+    parser = argparse.ArgumentParser(prog="branches", description=__doc__)
+    parser.add_argument("tests", nargs="*", default=["tests"], help="files; all unless given")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (%(default)s)")
+    parser.add_argument("--missing", action="store_true", help="list what was not run")
+    parser.add_argument("--write", action="store_true", help=measures.HELP)
+    options = parser.parse_args(args)
+    shutil.rmtree(DATA, ignore_errors=True)
+    DATA.mkdir(parents=True)
+    coverage = [sys.executable, "-m", "coverage"]
+    tests = ["-m", "pytest", "-n", str(options.jobs), "--dist", "loadfile", *options.tests]
+    failed = subprocess.run([*coverage, "run", *tests], cwd=ROOT, check=False).returncode
+    subprocess.run([*coverage, "combine", "--quiet"], cwd=ROOT, check=True)
+    if options.missing:
+        subprocess.run([*coverage, "report", "--show-missing"], cwd=ROOT, check=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "coverage.json"
+        command = [*coverage, "json", "--quiet", "-o", str(file)]
+        subprocess.run(command, cwd=ROOT, check=True)
+        found = parts(json.loads(file.read_text())["files"])
+    for folder, (lines, all_lines, branches, all_branches) in found.items():
+        print(f"{folder}: {lines} of {all_lines} lines, {branches} of {all_branches} branches")
+    if options.write:
+        measures.write("python", {"tests": options.tests, "folders": found})
+    return int(failed != 0)
