@@ -11,12 +11,14 @@ from weft.hdl.registers import Error
 
 from . import functional, mutants, verilog_coverage
 from . import measures as recorded
+from .campaigns import branches
 from .programs import Generator
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 
 import measures  # noqa: E402
+import measures_reasons  # noqa: E402
 
 RESULTS = json.loads(recorded.FILE.read_text(encoding="utf-8"))
 
@@ -122,3 +124,27 @@ def test_a_mutant_is_read_from_what_yosys_lists():
     assert str(mutant) == "array: cnot1 by bit 2 at core.a.x[1] (add.A)"
     assert "-ctrl mutant 16 9 -mode cnot1" in mutant.command
     assert mutant.command.endswith("-port A -portbit 4 -ctrlbit 2")
+
+
+def test_lines_and_branches_are_summed_by_folder():
+    def file(*counts: int) -> dict[str, dict[str, int]]:
+        keys = ("covered_lines", "num_statements", "covered_branches", "num_branches")
+        return {"summary": dict(zip(keys, counts, strict=True))}
+
+    files = {
+        "hdl/a.py": file(1, 2, 3, 4),
+        "hdl/b.py": file(1, 1, 0, 2),
+        "host/c.py": file(5, 6, 0, 0),
+    }
+    assert branches.parts(files) == {"hdl": [2, 3, 3, 6], "host": [5, 6, 0, 0]}
+
+
+def test_every_top_level_pin_that_stands_still_has_a_reason():
+    """Constants of the bus protocol, and nothing else."""
+    for name, found in RESULTS.items():
+        if name.startswith("coverage of "):
+            assert found["reached"] == found["plan"]
+            for port in found["ports not toggled"]["weft"]:
+                assert measures_reasons.port_reason("weft", port), port
+            lines = [counts["line"] for counts in found["modules"].values() if "line" in counts]
+            assert sum(a for a, _ in lines) >= 0.95 * sum(b for _, b in lines)
