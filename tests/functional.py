@@ -142,6 +142,7 @@ def stimuli(bench: Bench) -> Iterator[Stimulus]:
         yield Stimulus(gemm.job(*[giving] * 64, end))
         yield Stimulus(gemm.job(giving, end))
         yield Stimulus(gemm.job(test_faults.legal(opcode), end))
+    yield Stimulus(gemm.job(*[change(test_faults.legal(Opcode.MATMUL), weight_post=1)] * 64, end))
     yield Stimulus(gemm.job(test_faults.legal(Opcode.LOAD)))
     yield from map(Stimulus, _conflicts(gemm))
     story = gemm.job(*gemm.program[:5], *(test_faults.legal(o) for o in UNIT_OF), end)
