@@ -17,6 +17,7 @@ from rich.table import Table
 from ..hdl.config import PRESETS, ConfigError
 from ..hdl.config import load as load_config
 from .cli_bench import bench, profile
+from .cli_boards import build, flash
 from .cli_compile import compile_
 from .commands import SIGNALLESS, require_place, run_lenet, run_program
 from .device import WATCHDOG, DeviceError, backends
@@ -305,6 +306,10 @@ def verilog(
     else:
         for path in files:
             _out.print(f"{path}  {path.stat().st_size:,} bytes", highlight=False)
+
+
+app.command()(build)
+app.command()(flash)
 
 
 @config_app.command("list")

@@ -1,0 +1,95 @@
+"""`weft build` and `weft flash`: a machine for a board, and onto it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json as jsonlib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from ..hdl.config import PRESETS, load
+from .errors import WeftError
+from .progress import status
+
+_out = Console()
+
+BoardArgument = Annotated[str, typer.Argument(help="Board, such as ulx3s.")]
+
+
+def build(
+    board: BoardArgument,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            "--config", "-c", help=f"Preset ({', '.join(PRESETS)}) or TOML file; else the board's."
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Runs of place-and-route.", min=1)] = 1,
+    clock_mhz: Annotated[
+        float | None, typer.Option(help="Clock of the machine; else the board's.", min=1)
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder; else out/BOARD-CONFIG.")
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")
+    ] = False,
+) -> None:
+    """Build the bitstream of a machine for a board.
+
+    Bitstream, report and configuration lie in one folder. Takes minutes, and
+    with tools from Python packages some more: native yosys, nextpnr-ecp5 and
+    ecppack are taken where they are on PATH.
+
+    \b
+    weft build ulx3s
+    weft build ulx3s --config small --seeds 3
+    """
+    from ..boards import board as boards
+    from ..boards import build as builder
+
+    wanted = boards.find(board)
+    if clock_mhz is not None:
+        wanted = dataclasses.replace(wanted, clock_mhz=clock_mhz)
+    machine = load(config or wanted.config)
+    folder = output or builder.folder(wanted, machine)
+
+    try:
+        report = builder.build(
+            wanted, machine, folder, seeds=seeds, progress=lambda what: status(what, json)
+        )
+    except ValueError as error:  # a clock that cannot be made
+        raise WeftError(str(error)) from error
+    if json:
+        print(jsonlib.dumps(report))
+        return
+    _out.print(
+        f"{report['bitstream']}: {machine.name} at {wanted.clock_mhz:g} MHz of "
+        f"{report['fmax_mhz']:.1f}; {report['luts']:,} LUTs, {report['ffs']:,} flip-flops, "
+        f"{report['dsps']} multipliers, {report['brams']} block RAMs; {report['seconds']:.0f} s",
+        highlight=False,
+    )
+
+
+def flash(
+    board: BoardArgument,
+    config: Annotated[
+        str | None, typer.Option("--config", "-c", help="What was built; else the board's.")
+    ] = None,
+    folder: Annotated[Path | None, typer.Option(help="Folder that weft build wrote.")] = None,
+) -> None:
+    """Load what `weft build` made onto a board, with openFPGALoader.
+
+    \b
+    weft flash ulx3s
+    """
+    from ..boards import board as boards
+    from ..boards import build as builder
+
+    wanted = boards.find(board)
+    place = folder or builder.folder(wanted, load(config or wanted.config))
+    with status(f"Loading {place}", False):
+        builder.flash(wanted, place)

@@ -1,0 +1,158 @@
+"""weft build and weft flash: what they ask of the tools, and what they say when something is wrong.
+
+The tools are scripts here that write what the real ones would; the design they get is real.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from weft.boards import build as builder
+from weft.boards.board import Board, BoardError, find
+from weft.boards.build import build, check_fit, flash, least
+from weft.boards.pll import settings
+from weft.boards.ulx3s import Top
+from weft.hdl.config import PRESETS, load
+from weft.hdl.top import Weft
+
+TINY = PRESETS["tiny"]
+CELLS = {"LUT4": 900, "CCU2C": 50, "TRELLIS_FF": 700, "MULT18X18D": 20, "DP16KD": 30, "BB": 16}
+
+YOSYS = """
+script = sys.argv[sys.argv.index("-p") + 1]
+assert "read_rtlil top.il" in script and "stat -json" in script
+assert "EHXPLLL" in open("top.il").read()
+json.dump({"design": {"num_cells_by_type": %s}}, open("cells.json", "w"))
+open("top.json", "w").write("{}")
+"""
+NEXTPNR = """
+a = dict(zip(sys.argv[1:], sys.argv[2:]))
+assert a["--package"] == "CABGA381" and a["--lpf"] == "top.lpf"
+seed = int(a["--seed"])
+clock = {"achieved": %s + seed %% 3, "constraint": 50.0}
+json.dump({"fmax": {"$glbnet$clk": clock}}, open(a["--report"], "w"))
+open(a["--textcfg"], "w").write(f"seed {seed}")
+"""
+ECPPACK = """
+a = dict(zip(sys.argv[1:], sys.argv[2:]))
+open(a["--bit"], "w").write(open(a["--input"]).read())
+"""
+
+
+class Nothing(wiring.Component):
+    """The machine's pins without the machine, which takes long to generate."""
+
+    def __init__(self, config):
+        super().__init__(Weft(config).signature)
+
+    def elaborate(self, platform) -> Module:
+        return Module()
+
+
+BOARD: Board = dataclasses.replace(
+    find("ulx3s"), top=lambda config, **options: Top(config, machine=Nothing(config), **options)
+)
+
+
+@pytest.fixture
+def tools(tmp_path, monkeypatch):
+    """Puts tools on PATH; without arguments the ones that work."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+
+    def put(name: str, body: str) -> None:
+        script = folder / name
+        script.write_text(f"#!{sys.executable}\nimport json, sys\n{body}")
+        script.chmod(script.stat().st_mode | stat.S_IXUSR)
+
+    put("yosys", YOSYS % CELLS)
+    put("nextpnr-ecp5", NEXTPNR % 60)
+    put("ecppack", ECPPACK)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    return put
+
+
+def test_builds_the_fastest_of_several_seeds(tools, tmp_path):
+    report = build(BOARD, TINY, tmp_path / "out", seeds=3)
+    assert report["fmax_per_seed"] == [61, 62, 60]
+    assert report["fmax_mhz"] == 61
+    assert {k: report[k] for k in ("luts", "ffs", "dsps", "brams")} == {
+        "luts": 1000, "ffs": 700, "dsps": 20, "brams": 30,
+    }  # fmt: skip
+    assert Path(report["bitstream"]).read_text() == "seed 2"
+    assert load(tmp_path / "out" / "weft.toml").fingerprint == TINY.fingerprint
+    assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
+    constraints = (tmp_path / "out" / "top.lpf").read_text()
+    assert 'LOCATE COMP "sdram_0__clk__io" SITE "F19"' in constraints
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "text"),
+    [
+        ("nextpnr-ecp5", NEXTPNR % 40, r"reaches 41.0 MHz of 50: try more --seeds"),
+        ("nextpnr-ecp5", "print('ERROR: no room'); sys.exit(1)", "nextpnr-ecp5 failed: no room;"),
+        ("yosys", "sys.exit(3)", "yosys failed; see .*yosys.log"),
+        (
+            "yosys",
+            YOSYS % {**CELLS, "DP16KD": 300},
+            "takes 300 block RAMs of 208, 92 too many",
+        ),
+    ],
+)
+def test_says_what_went_wrong(tools, tmp_path, name, body, text):
+    tools(name, body)
+    with pytest.raises(BoardError, match=text) as caught:
+        build(BOARD, TINY, tmp_path / "out")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_machine_too_large_is_refused_at_once(tmp_path):
+    with pytest.raises(BoardError) as caught:
+        build(BOARD, PRESETS["default"], tmp_path / "out")
+    assert str(caught.value) == (
+        "default does not fit ulx3s: it takes 256 multipliers of 156, 100 too many; the largest "
+        "preset that may fit is small"
+    )
+    assert not (tmp_path / "out").exists()
+    check_fit(BOARD, TINY, least(TINY))
+
+
+def test_a_missing_tool_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(builder.shutil, "which", lambda *_, **__: None)
+    with pytest.raises(BoardError, match=r"yosys is not installed: .*pip install"):
+        build(BOARD, TINY, tmp_path / "out")
+    with pytest.raises(BoardError, match="run weft build ulx3s first"):
+        flash(BOARD, tmp_path)
+    (tmp_path / "top.bit").write_text("")
+    with pytest.raises(BoardError, match="openFPGALoader is not on PATH"):
+        flash(BOARD, tmp_path)
+
+
+def test_flashes(tools, tmp_path):
+    (tmp_path / "top.bit").write_text("bits")
+    tools("openFPGALoader", "assert sys.argv[1:3] == ['-b', 'ulx3s']; open(sys.argv[3]).read()")
+    flash(BOARD, tmp_path)
+    tools("openFPGALoader", "print('unable to open ftdi device'); sys.exit(1)")
+    with pytest.raises(BoardError, match=r"cannot load .*: unable to open ftdi device"):
+        flash(BOARD, tmp_path)
+
+
+def test_clocks_are_made_within_the_limits_of_the_data_sheet():
+    for wanted in (25, 40, 50, 60, 62.5, 75, 100):
+        found = settings(25, wanted)
+        frequency = found.frequency(25)
+        assert abs(frequency - wanted) / wanted <= 0.005
+        assert 400 <= frequency * found.output <= 800
+        assert found.output % 4 == 0
+        assert 25 / found.reference >= 3.125
+    assert (settings(25, 50).reference, settings(25, 50).feedback) == (1, 2)
+    with pytest.raises(ValueError, match=r"no clock near 3 MHz"):
+        settings(25, 3)
