@@ -62,10 +62,19 @@ class Board:
 
 
 def boards() -> dict[str, Board]:
-    """The boards by name."""
-    # amaranth-boards is needed for these alone.
-    from .ulx3s import ULX3S
+    """The boards by name.
 
+    Raises
+    ------
+    BoardError
+        amaranth-boards, which knows their pins, is not installed.
+    """
+    try:
+        from .ulx3s import ULX3S
+    except ImportError as error:
+        raise BoardError(
+            "boards need the Python package amaranth-boards: pip install 'weft[boards]'"
+        ) from error
     return {board.name: board for board in (ULX3S,)}
 
 

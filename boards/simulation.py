@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .sdram import Sdram
 
 HERE = Path(__file__).parent
-MODELS = ("ecp5_io.v",)
+MODELS = ("ecp5.v", "ecp5_io.v")
 SOURCES = ("board_main.cpp", "sdram_model.h")
 LIBRARY = "libboard.so"
 #: Nanoseconds from the edge of the chip's clock to data that the FPGA may sample: the slowest

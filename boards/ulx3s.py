@@ -9,6 +9,7 @@ from amaranth.lib import io, wiring
 from amaranth_boards.ulx3s import ULX3S_85F_Platform
 
 from .board import Board
+from .ecp5_cells import Ecp5Cells
 from .pll import Pll
 from .sdram import SDRAM_32MB
 from .system import LIGHTS, System
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from ..hdl.config import Config
 
 REFERENCE_MHZ = 25.0
+
+
+class Platform(Ecp5Cells, ULX3S_85F_Platform):
+    """The board's pins, and its FPGA's multipliers and memories."""
 
 
 class Top(Elaboratable):
@@ -88,6 +93,6 @@ ULX3S = Board(
     chip=SDRAM_32MB,
     capacity={"luts": 83_640, "ffs": 83_640, "dsps": 156, "brams": 208},
     nextpnr=("--85k", "--package", "CABGA381", "--speed", "6"),
-    platform=ULX3S_85F_Platform,
+    platform=Platform,
     top=Top,
 )

@@ -136,6 +136,12 @@ def test_a_missing_tool_is_named(tmp_path, monkeypatch):
         flash(BOARD, tmp_path)
 
 
+def test_without_the_definitions_of_boards_it_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "weft.boards.ulx3s", None)
+    with pytest.raises(BoardError, match="amaranth-boards: pip install"):
+        find("ulx3s")
+
+
 def test_flashes(tools, tmp_path):
     (tmp_path / "top.bit").write_text("bits")
     tools("openFPGALoader", "assert sys.argv[1:3] == ['-b', 'ulx3s']; open(sys.argv[3]).read()")

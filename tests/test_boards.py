@@ -22,9 +22,11 @@ from weft.hdl.isa import Segment
 from weft.hdl.registers import REGISTERS, Error
 from weft.host import compiler, interpreter, lenet, run
 from weft.host.device import DeviceError, Job
+from weft.host.golden import GoldenDevice
 from weft.host.program import Program
 
 from .board_faults import KINDS, Harm, HarmfulPort, harms
+from .programs import Generator
 
 BOARD = find("ulx3s")
 TINY = PRESETS["tiny"]
@@ -98,6 +100,16 @@ def test_lenet_runs_bit_exactly(make, network, program, inspect):
     # The weights went over the line and into memory once, although two programs ran.
     assert 65_520 // 2 < counts.writes < 65_520
     assert counts.refreshes >= counts.cycles / 50e6 / 7.8125e-6 - 40
+
+
+def test_a_random_program_leaves_what_the_golden_machine_leaves(make):
+    """Transfers of any length and place, through the board's memory; nothing else changes."""
+    device = BoardDevice(TINY, link=HostLink(make()))
+    job = Generator(TINY).program(3).job
+    assert stored_segments(job.code)
+    got, expected = device.run(job), GoldenDevice(TINY).run(job)
+    assert (got.error, got.tag) == (expected.error, expected.tag)
+    assert got.segments == expected.segments != job.segments
 
 
 def test_errors_of_the_machine_come_through(board):
