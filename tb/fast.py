@@ -7,6 +7,7 @@ library and calls it.
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 import shutil
 import subprocess
@@ -242,6 +243,7 @@ class FastMachine:
     ):
         self._lib = _load(library)
         self._machine = self._lib.weft_create(random_state)
+        self._process = os.getpid()
         self._mapped: list[object] = []
         if trace is not None:
             trace.parent.mkdir(parents=True, exist_ok=True)
@@ -419,10 +421,14 @@ class FastMachine:
         self._lib.weft_coverage(self._machine, str(path).encode())
 
     def close(self) -> None:
-        """Free the machine and end its waveform."""
-        if self._machine:
+        """Free the machine and end its waveform.
+
+        In a process that was forked since it only forgets the machine: a fork does not copy the
+        machine's threads, and to free it would be to wait for them.
+        """
+        if self._machine and self._process == os.getpid():
             self._lib.weft_destroy(self._machine)
-            self._machine = None
+        self._machine = None
         self._mapped = []
 
 

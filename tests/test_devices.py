@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import random
 import re
 
@@ -350,3 +351,16 @@ def test_several_machines_in_one_process(small):
         assert closing is not None
         closing.close()
         opened[order] = None  # pyright: ignore[reportArgumentType]
+
+
+def test_a_forked_process_may_close_a_machine_that_it_inherits():
+    """A fork does not copy the machine's threads; freeing it would wait for them for ever."""
+    device = VerilatorDevice(PRESETS["tiny"])
+    process = multiprocessing.get_context("fork").Process(target=device.close)
+    process.start()
+    process.join(60)
+    stuck = process.is_alive()
+    process.kill()
+    device.close()
+    assert not stuck
+    assert process.exitcode == 0
