@@ -163,7 +163,8 @@ def main(args: Sequence[str] = ()) -> int:
     parser.add_argument("--write", action="store_true", help=results.HELP)
     options = parser.parse_args(args)
     for config in set(CONFIGS):
-        bench(config)  # builds the simulators, one after the other
+        bench(config).close()  # builds the simulators, one after the other
+    bench.cache_clear()  # a machine has threads, which a forked process would wait for in vain
     begin = time.perf_counter()
     end = options.first + options.count
     todo = [range(at, min(at + BATCH, end)) for at in range(options.first, end, BATCH)]
