@@ -65,7 +65,9 @@ coverage.py counts which lines run and which way each branch goes in the generat
 """
 _QUICK = """
 The run recorded here is the quick one (`--quick`): {programs} random programs, neither broken
-programs nor the tests of faults, and no proof that the others differ. So these are lower bounds.
+programs nor the tests of faults, and no proof that the others differ. What an instruction writes is
+compared only if the program stores it, unlike in lockstep. So these are lower bounds, and low ones;
+the whole campaign has yet to be recorded.
 """
 
 
