@@ -60,13 +60,13 @@ def transfers(words: Words) -> list[int]:
 
 
 def outside(rng: random.Random, words: Words, machine: Bench) -> None:
-    """A LOAD or STORE that leaves its segment, somewhere."""
+    """A LOAD or STORE that leaves its segment, somewhere; after a few rows, within WATCHDOG."""
     place = rng.choice(transfers(words))
     bus = machine.config.bus_bytes
     fields = rng.choice(
         (
             {"offset": rng.randrange(8192, 1 << 32) // bus * bus},
-            {"rows": rng.randrange(100, 4096), "dram_pitch": bus * rng.randrange(20, 200)},
+            {"rows": rng.randrange(100, 4096), "dram_pitch": bus * rng.randrange(200, 2000)},
             {"length": rng.randrange(8193, 1 << 20) // bus * bus, "rows": 1},
         )
     )
