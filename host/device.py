@@ -154,11 +154,14 @@ def open_device(
     Raises
     ------
     DeviceError
-        Unknown backend, or its simulator cannot be found or built.
+        Unknown backend, a memory or watchdog that cannot be, or the simulator cannot be found or
+        built.
     """
     found = {entry.name: entry for entry in entry_points(group="weft.devices")}
     if backend not in found:
         raise DeviceError(f"unknown backend {backend!r}; there are {', '.join(sorted(found))}")
+    check_memory(latency, beat_interval)
+    check_watchdog(watchdog)
     device = found[backend].load()
     memory = {"latency": latency, "beat_interval": beat_interval}
     return device(config, **memory, watchdog=watchdog, trace=trace, **options)

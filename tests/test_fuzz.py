@@ -205,10 +205,12 @@ def test_nested_headers(tmp_path):
         program.load(path)
 
 
-def test_latencies_have_an_end():
+@pytest.mark.parametrize("backend", device.backends())
+def test_latencies_have_an_end(backend):
+    """Also where nothing waits for the memory: the report predicts cycles at its latency."""
     for values in ({"latency": 1 << 70}, {"beat_interval": 1 << 70}):
         with pytest.raises(device.DeviceError, match=r"must be . to 1048576 cycles, not"):
-            device.open_device("model", PRESETS["tiny"], **values)
+            device.open_device(backend, PRESETS["tiny"], **values)
 
 
 def test_headers_of_arrays_that_python_cannot_parse(tmp_path):
