@@ -38,6 +38,18 @@ def test_what_must_not_happen_did_not():
     assert RESULTS["tosa"]["values"] > 1_000_000
 
 
+def test_tables_that_come_later():
+    """Those of campaigns that take long have their places before there are results."""
+    counts = {"nodes": 7, "levels": 8000, "differ": 2, "most": 1, "unseen": 0}
+    cost = {"tiny": {"without": {"LUT4": 200}, "with": {"LUT4": 210}}}
+    text = robustness.fill(
+        robustness.PAGE.read_text(encoding="utf-8"),
+        {**RESULTS, "layers": {"lenet": counts}, "cost": cost},
+    )
+    assert "| lenet | 7 | 8,000 | 2 | 0.025 % | 1 |\n" in text
+    assert "| tiny | no | 200 |\n| tiny | yes | 210 |\n|  |  | +5.0 % |\n" in text
+
+
 def test_flips_are_counted_once():
     """Every flip has one fate; the bits are those of the machine."""
     machines = RESULTS["flips"]["machines"]

@@ -122,6 +122,34 @@ def runs_table(found: dict[str, Any], what: str) -> str:
     return table([what, f"of {found['runs']:,} runs"], rows)
 
 
+def cost_table(machines: dict[str, dict[str, dict[str, int]]]) -> str:
+    """Memory bits and cells of every machine without and with parity, and the difference."""
+    rows: list[list[int | str]] = []
+    kinds = list(next(iter(machines.values()))["without"])
+    for name, found in machines.items():
+        without, having = ([found[which][kind] for kind in kinds] for which in ("without", "with"))
+        pairs = zip(without, having, strict=True)
+        rows += [[name, "no", *without], [name, "yes", *having]]
+        rows.append(["", "", *(f"{100 * (b - a) / a:+.1f} %" if a else "" for a, b in pairs)])
+    return table(["Machine", "Parity", *kinds], rows, texts=2)
+
+
+def layers_table(found: dict[str, dict[str, int]]) -> str:
+    """Levels that differ from torch's, by network."""
+    rows = [
+        [
+            name,
+            n["nodes"],
+            n["levels"],
+            n["differ"],
+            f"{100 * n['differ'] / n['levels']:.3f} %",
+            n["most"],
+        ]
+        for name, n in found.items()
+    ]
+    return table(["Network", "Nodes", "Levels", "Differ", "Rate", "At most by"], rows)
+
+
 def tosa_table(found: dict[str, Any]) -> str:
     """Differences to the reference model, ours and those of mistakes."""
     rows = [["the interpreter, and the machine's definition", found["differences"]]]
@@ -131,9 +159,9 @@ def tosa_table(found: dict[str, Any]) -> str:
 
 
 def tables(results: dict[str, Any]) -> dict[str, str]:
-    """Every table of the page by the name of its marks."""
+    """Every table of the page that has results, by the name of its marks."""
     flips = results["flips"]["machines"]
-    return {
+    out = {
         "ends": ends_table(results["flips"]),
         "flips": flips_table(flips["without"]),
         "parity": parity_table(flips["without"], flips["with"]),
@@ -141,6 +169,11 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
         "withheld": runs_table(results["withheld"], "What became of it"),
         "tosa": tosa_table(results["tosa"]),
     }
+    if "cost" in results:
+        out["cost"] = cost_table(results["cost"])
+    if "layers" in results:
+        out["layers"] = layers_table(results["layers"])
+    return out
 
 
 def fill(text: str, results: dict[str, Any]) -> str:
