@@ -519,8 +519,7 @@ class _Planner:
         config, graph = self._config, self._of(op)
         depth = cut.depth
         out = graph.tensors[op.output]
-        times = 1 if op.joint else self._batch.images
-        turns = min(times * len(cuts) * -(-out.channels // depth), 2)
+        turns = min(len(cuts) * -(-out.channels // depth), 2)
         sizes: dict[str, int] = {}
         if op.input in result.homes:
             windows = [t.source.height * self.window_pitch(op, t.source.width) for t in cuts]
@@ -538,7 +537,7 @@ class _Planner:
         lanes = config.act_lanes
         sizes = {role: -(-size // lanes) * lanes for role, size in sizes.items()}
         pairs = {
-            "source": min(times * len(cuts), 2),
+            "source": min(len(cuts), 2),
             "residual": turns,
             "target": turns,
             "stage": 1,
