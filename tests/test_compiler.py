@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from weft.hdl.config import PRESETS, Config
 from weft.hdl.isa import Opcode
 from weft.host import compiler, interpreter
+from weft.host.batch import batched
 from weft.host.codegen.tiling import Reach
 from weft.host.device import DeviceError
 from weft.host.errors import CompileError
@@ -149,7 +150,7 @@ def test_overlapping_windows_of_accumulators(config: Config):
     bits = config.multiplier_bits
     pair = networks.conv(np.random.default_rng(1), "conv", source, 24, bits, kernel=(1, 1))
     graph = networks.graph("pooled", source, pair, networks.maxpool("pool", pair[1], 3, 2))
-    (op,) = fuse(graph, config)
+    (op,) = fuse(batched(graph, frozenset(), config, 1), config)
     assert op.windows == (Reach(3, 2), Reach(3, 2))
     check_golden(graph, config)
 
@@ -158,7 +159,7 @@ def test_a_slow_array_computes_nothing_twice():
     source = networks.Tensor("x", 15, 15, 256, 1.0)
     pair = networks.conv(np.random.default_rng(1), "conv", source, 16, kernel=(3, 3))
     graph = networks.graph("pooled", source, pair, networks.maxpool("pool", pair[1], 3, 2))
-    (op,) = fuse(graph, PRESETS["default"])
+    (op,) = fuse(batched(graph, frozenset(), PRESETS["default"], 1), PRESETS["default"])
     assert op.staged
 
 
