@@ -47,7 +47,7 @@ def test_everything_is_measured_and_right():
         assert result["cycles"] == sum(layer["cycles"] for layer in machine_layers)
 
 
-@pytest.mark.parametrize("name", [name for name in BOUNDS if name in RESULTS])
+@pytest.mark.parametrize("name", BOUNDS)
 def test_bounds(name: str):
     assert RESULTS[name]["bound_cycles"] == BOUNDS[name]
 
