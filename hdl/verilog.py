@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import gc
-import os
 import re
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amaranth.back import rtlil
 
 from .config import Config
+from .files import write_whole
 from .merge import merge_modules
 from .top import Weft
 
@@ -85,7 +84,7 @@ def write(config: Config, directory: Path | str) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
-            _write_whole(folder / name, text)
+            write_whole(folder / name, text.encode())
     except OSError as error:
         raise ExportError(f"cannot write Verilog to {str(folder)!r}: {error.strerror}") from error
     return [folder / name for name in files]
@@ -128,16 +127,3 @@ def _rtlil(component: wiring.Component, name: str, technology: object) -> str:
     finally:
         if collecting:
             gc.enable()
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file under a temporary name, then rename it."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json as jsonlib
 import os
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from ..hdl.brief import one_line
+from ..hdl.files import write_whole
 from .device import open_device
 from .errors import ModelError, WeftError
 from .interpreter import to_levels, to_real
@@ -238,7 +240,10 @@ def require_place(path: Path) -> None:
         raise WeftError(f"cannot write {path}: it is a directory")
     if not path.parent.is_dir():
         raise WeftError(f"cannot write {path}: there is no directory {path.parent}")
-    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+    replaced = path.is_file() or not path.exists()
+    if (replaced and not os.access(path.resolve().parent, os.W_OK)) or (
+        path.exists() and not os.access(path, os.W_OK)
+    ):
         raise WeftError(f"cannot write {path}: permission denied")
 
 
@@ -255,10 +260,9 @@ def read_npy(path: Path) -> np.ndarray:
 
 
 def _write_npy(path: Path, array: np.ndarray) -> None:
-    temporary = path.with_name(f".{path.name}.tmp.npy")
+    data = io.BytesIO()
+    np.save(data, array)
     try:
-        np.save(temporary, array)
-        temporary.replace(path)
+        write_whole(path, data.getvalue())
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise WeftError(f"cannot write {path}: {error.strerror}") from error

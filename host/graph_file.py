@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors import numpy as container
 
 from ..hdl.brief import brief
+from ..hdl.files import write_whole
 from . import ir
 from .errors import ModelError, VerifyError
 from .verify import verify
@@ -44,13 +44,10 @@ def save_graph(graph: ir.Graph, path: str | Path) -> None:
     arrays: list[np.ndarray] = []
     text = json.dumps({"format": FORMAT_VERSION, "graph": encode(graph, arrays)})
     tensors = {str(i): np.ascontiguousarray(array) for i, array in enumerate(arrays)}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        container.save_file(tensors, temporary, metadata={_KEY: text})
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
-        raise ModelError(f"cannot write {path}: {error}") from error
+        write_whole(path, container.save(tensors, metadata={_KEY: text}))
+    except OSError as error:
+        raise ModelError(f"cannot write {path}: {error.strerror}") from error
 
 
 def load_graph(path: str | Path) -> ir.Graph:

@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -24,6 +23,7 @@ from safetensors import numpy as container
 
 from ..hdl.brief import brief, is_name, one_line
 from ..hdl.config import Config, ConfigError
+from ..hdl.files import write_whole
 from ..hdl.isa import INSTRUCTION_BYTES, Instruction, IsaError, Opcode, Segment, Unit, check
 from .device import Job, Result
 from .errors import VerifyError, WeftError
@@ -387,12 +387,9 @@ class Program:
             **{str(i): np.ascontiguousarray(array) for i, array in enumerate(arrays)},
         }
         data = container.save(tensors, metadata={"weft": meta})
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            temporary.write_bytes(data)
-            temporary.replace(path)
+            write_whole(path, data)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise ProgramError(f"cannot write {path}: {error.strerror}") from error
 
     def _header(self, arrays: list[np.ndarray]) -> dict[str, Any]:
