@@ -13,12 +13,16 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from ..hdl.brief import brief
 from .errors import CompileError
 from .ir import Conv, Graph, Host, MatMul, Node, Pool, sources
 
 if TYPE_CHECKING:
     from ..hdl.config import Config
     from .fuse import Op
+
+#: Images in a batch; a program grows with them.
+MOST_IMAGES = 9999
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +59,10 @@ def batched(graph: Graph, host: frozenset[str], config: Config, images: int) -> 
     CompileError
         There is no such number of images.
     """
-    if images < 1:
-        raise CompileError(f"{graph.name}: a batch has at least 1 image, not {images}")
+    if not 1 <= images <= MOST_IMAGES:
+        raise CompileError(
+            f"{graph.name}: a batch has 1 to {MOST_IMAGES} images, not {brief(images)}"
+        )
     if images == 1:
         return Batch(1, graph, graph, host)
     joint = set(host)

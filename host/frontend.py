@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import warnings
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -221,6 +222,8 @@ def simulate(
         with torch.no_grad():
             for batch in _batches(inputs, size if isinstance(size, int) else None):
                 module(batch)
+        if not all(_saw_finite_values(part) for part in module.modules()):
+            raise ModelError(f"{name}: its values on the calibration data are not finite")
         module = convert_pt2e(module, fold_quantize=False)
     assert quantizer.roles is not None, "prepare_pt2e annotates"
     lowered = lower(
@@ -232,6 +235,15 @@ def simulate(
     )
     verify(lowered.graph, multiplier_bits=multiplier_bits)
     return Quantized(lowered.graph, module, lowered.sources)
+
+
+def _saw_finite_values(part: object) -> bool:
+    """Whether `part` is no observer, or one of finite values or none."""
+    least, most = getattr(part, "min_val", None), getattr(part, "max_val", None)
+    if least is None or most is None or not least.numel():
+        return True
+    # Before any value, the range is empty: from infinity to minus infinity.
+    return bool((least > -math.inf).all() and (most < math.inf).all())
 
 
 def _check_bits(multiplier_bits: int) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import interpreter, shapes
+from .batch import MOST_IMAGES
 from .errors import ModelError, WeftError
 from .graph_file import load_graph, save_graph
 from .networks import NETWORKS
@@ -54,7 +55,7 @@ def load(name: str, config: Config) -> Workload:
     """
     name, _, count = name.partition(",batch=")
     if not re.fullmatch(r"|[1-9]\d{0,3}", count):
-        raise WeftError(f"a batch is of 1 to 9999 inputs, not of {count!r}")
+        raise WeftError(f"a batch is of 1 to {MOST_IMAGES} inputs, not of {count!r}")
     batch = int(count or 1)
     if shapes.is_shape(name):
         graph = shapes.graph(name, config.multiplier_bits)

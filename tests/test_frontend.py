@@ -347,6 +347,16 @@ class TwoInputs(nn.Module):
         return a + b
 
 
+def test_refuses_calibration_that_overflows_within():
+    """The output is finite; what it is computed from is not."""
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3), nn.Sigmoid())
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(1.0)
+    with pytest.raises(ModelError, match="its values on the calibration data are not finite"):
+        frontend.quantize(model, np.full((2, 1, 8, 8), 1e38, np.float32), name="m")
+
+
 def test_models_and_data_that_do_not_fit(tmp_path) -> None:
     x = torch.randn(4, 2, 8, 8)
     layer = conv(2, 2, 3)
