@@ -73,7 +73,7 @@ def boards() -> dict[str, Board]:
         from .ulx3s import ULX3S
     except ImportError as error:
         raise BoardError(
-            "boards need the Python package amaranth-boards: pip install 'weft[boards]'"
+            "boards need the Python package amaranth-boards: pip install -e '.[boards]'"
         ) from error
     return {board.name: board for board in (ULX3S,)}
 

@@ -73,7 +73,7 @@ def _tool(name: str) -> Path:
     for wanted, path in ((name, None), (f"yowasp-{name}", None), (f"yowasp-{name}", str(beside))):
         if found := shutil.which(wanted, path=path):
             return Path(found)
-    raise BoardError(f"{name} is not installed: put it on PATH, or pip install 'weft[boards]'")
+    raise BoardError(f"{name} is not installed: put it on PATH, or pip install -e '.[boards]'")
 
 
 def least(config: Config) -> dict[str, int]:

@@ -43,7 +43,7 @@ def run_tool(name: str, *args: str, log: Path) -> str:
     """Run a tool in the log's directory; names of files are relative to it (WASM sees no other)."""
     found = shutil.which(name) or shutil.which(name, path=Path(sys.executable).parent)
     if found is None:
-        raise BuildError(f"{name} is not installed; pip install 'weft[boards]'")
+        raise BuildError(f"{name} is not installed; pip install -e '.[boards]'")
     done = subprocess.run(
         [found, *args], capture_output=True, text=True, cwd=log.parent, check=False
     )

@@ -182,7 +182,7 @@ class SerialPort:
             import serial
         except ImportError as error:
             raise LinkError(
-                "boards need the Python package pyserial: pip install 'weft[boards]'"
+                "boards need the Python package pyserial: pip install -e '.[boards]'"
             ) from error
         self.name = name
         self._failed = serial.SerialException

@@ -76,7 +76,7 @@ def run(
         import torch
     except ModuleNotFoundError as error:
         raise ModelError(
-            f"{node.name}: {node.operator} runs on the host with torch: pip install 'weft[torch]'"
+            f"{node.name}: {node.operator} runs on the host with torch: pip install -e '.[torch]'"
         ) from error
     function = _function(node)
     arrays = [

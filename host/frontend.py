@@ -18,7 +18,7 @@ from .errors import ModelError
 try:
     import torch
 except ModuleNotFoundError as _error:
-    raise ModelError("quantizing a model needs torch: pip install 'weft[torch]'") from _error
+    raise ModelError("quantizing a model needs torch: pip install -e '.[torch]'") from _error
 
 from .verify import verify
 

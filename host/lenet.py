@@ -59,7 +59,7 @@ def quantized(config: Config, data: Path | None = None, weights: Path | None = N
     try:
         import torch
     except ModuleNotFoundError as error:
-        raise ModelError("quantizing a model needs torch: pip install 'weft[torch]'") from error
+        raise ModelError("quantizing a model needs torch: pip install -e '.[torch]'") from error
     from . import frontend, models
 
     dataset = datasets.load(data)

@@ -12,7 +12,7 @@ try:
     import torch
     from torch import nn
 except ModuleNotFoundError as _error:
-    raise ModelError("the embedded models need torch: pip install 'weft[torch]'") from _error
+    raise ModelError("the embedded models need torch: pip install -e '.[torch]'") from _error
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file

@@ -34,7 +34,7 @@ def save(profile: Profile, path: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
-        raise WeftError("pictures need matplotlib: pip install 'weft[plot]'") from error
+        raise WeftError("pictures need matplotlib: pip install -e '.[plot]'") from error
     config = profile.report.program.config
     figure = Figure(figsize=(14, 4.2), layout="constrained")
     axes = figure.subplots()

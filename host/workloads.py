@@ -94,7 +94,7 @@ def _front_end() -> tuple[str, ...]:
     try:
         packages = [version(name) for name in ("torch", "torchao", "numpy")]
     except PackageNotFoundError as error:
-        raise ModelError("quantizing a model needs torch: pip install 'weft[torch]'") from error
+        raise ModelError("quantizing a model needs torch: pip install -e '.[torch]'") from error
     files = {_PACKAGE / "lenet.py"}
     todo = [*files, *sorted((_PACKAGE / "networks").glob("*.py"))]
     while todo:

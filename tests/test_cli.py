@@ -181,7 +181,7 @@ def test_program_needs_no_torch(compiled, tmp_path):
         cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert refused.returncode == 1
-    assert refused.stderr == "weft: quantizing a model needs torch: pip install 'weft[torch]'\n"
+    assert refused.stderr == "weft: quantizing a model needs torch: pip install -e '.[torch]'\n"
 
 
 def test_program_on_its_own_machine(good, tmp_path):

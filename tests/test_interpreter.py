@@ -266,4 +266,4 @@ def test_no_torch_is_needed() -> None:
         "except ModelError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "quantizing a model needs torch: pip install 'weft[torch]'"
+    assert done.stdout.strip() == "quantizing a model needs torch: pip install -e '.[torch]'"

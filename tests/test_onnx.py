@@ -541,7 +541,7 @@ def test_without_onnx(tmp_path) -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 1
-    assert done.stderr == "weft: reading an ONNX model needs onnx: pip install 'weft[onnx]'\n"
+    assert done.stderr == "weft: reading an ONNX model needs onnx: pip install -e '.[onnx]'\n"
 
 
 def test_page_shows_what_works(tmp_path, monkeypatch) -> None:

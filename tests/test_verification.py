@@ -42,5 +42,5 @@ def test_the_table(tmp_path, monkeypatch):
     assert found["programs"]["jobs"] == 2
     found["programs"] |= {"seconds": 90, "processor_seconds": 60}
     assert verification.table(found).splitlines()[2] == (
-        "| `programs` | 3,000 | 1 | 2 min | 1 min | 20 ms |"
+        "| `programs` | 3,000 | 1 | 90 s | 60 s | 20 ms |"
     )

@@ -23,8 +23,8 @@ def table(results: dict[str, Any]) -> str:
             seconds, used = found["seconds"], found["processor_seconds"]
             each = 1000 * used / max(1, found["cases"])
             lines.append(
-                f"| `{name}` | {found['cases']:,} | {found['failures']:,} | {seconds / 60:.0f} min "
-                f"| {used / 60:.0f} min | {each:.0f} ms |"
+                f"| `{name}` | {found['cases']:,} | {found['failures']:,} | {seconds:,.0f} s "
+                f"| {used:,.0f} s | {each:.0f} ms |"
             )
     return "\n".join(lines) + "\n"
 

@@ -11,7 +11,7 @@ try:
     import torch
     from torch import nn
 except ModuleNotFoundError as _error:
-    raise ModelError("building a network needs torch: pip install 'weft[torch]'") from _error
+    raise ModelError("building a network needs torch: pip install -e '.[torch]'") from _error
 
 from . import images
 

@@ -11,7 +11,7 @@ try:
     import onnx
     from onnx import checker, inliner
 except ModuleNotFoundError as _error:
-    raise ModelError("reading an ONNX model needs onnx: pip install 'weft[onnx]'") from _error
+    raise ModelError("reading an ONNX model needs onnx: pip install -e '.[onnx]'") from _error
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto
