@@ -24,8 +24,8 @@ BOUNDS = {
     "resnet18": 7_157_899,
     "gemm:128x256x256": 32_799,
 }
-#: What is quick to compile; the campaign `networks` has the others.
-QUICK = [name for name in measure.NAMES if name not in ("alexnet", "vgg16", "resnet50")]
+#: What is quick to compile; the campaign `networks` has VGG-16 too.
+QUICK = [name for name in measure.NAMES if name != "vgg16"]
 #: How much slower than the table a network may get.
 SLOWER = 1.01
 
@@ -33,7 +33,7 @@ SLOWER = 1.01
 def test_everything_is_measured_and_right():
     assert list(CYCLES) == [name for name in measure.NAMES if name in CYCLES]
     assert list(RESULTS) == [name for name in CYCLES if name in RESULTS]
-    assert {*NETWORKS, "lenet,batch=16"} - CYCLES.keys() <= {"vgg16"}
+    assert {*NETWORKS, "lenet,batch=16"} <= CYCLES.keys()
     for name, result in RESULTS.items():
         assert result["network"] == name
         assert result["mismatches"] == 0, name
