@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 MODELS = ("ecp5.v", "ecp5_io.v")
 SOURCES = ("board_main.cpp", "sdram_model.h")
-LIBRARY = "libboard.so"
 #: Nanoseconds from the edge of the chip's clock to data that the FPGA may sample: the slowest
 #: chip's, and what pins and board add.
 ACCESS_NS = 6 + 4
@@ -115,27 +113,12 @@ def build(verilog: str, *, progress: Callable[[str], None] | None = None) -> Pat
         for source in SOURCES:
             shutil.copy(HERE / source, directory)
         (directory / "top.v").write_text(code)
-        command = [
-            *(str(tool.executable), *flags, "--prefix", "Vmodel", "--top-module", "top"),
-            *("--Mdir", str(directory / "obj"), "-o", str(directory / LIBRARY)),
-            *(str(directory / "board_main.cpp"), str(directory / "top.v")),
-        ]
-        log = directory / "build.log"
-        with log.open("w") as file:
-            done = subprocess.run(
-                command,
-                cwd=directory,
-                env=tool.variables(),
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                check=False,
-            )
-        if done.returncode or not (directory / LIBRARY).is_file():
-            raise runner.BuildFailed(f"the board could not be built:\n{runner.tail(log)}")
-        shutil.rmtree(directory / "obj")
+        text = fast.verilate(tool, flags, directory, "top", ("board_main.cpp", "top.v"))
+        if text is not None:
+            raise runner.BuildFailed(f"the board could not be built:\n{text}")
         say("simulator built")
 
-    return cache.cached("boards", name, make) / LIBRARY
+    return cache.cached("boards", name, make) / fast.LIBRARY
 
 
 class SimulatedBoard:

@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -154,33 +154,47 @@ def build(
         for source in SOURCES:
             shutil.copy(here / source, directory)
         (directory / f"{TOP}.v").write_text(verilog)
-        command = [
-            *(str(tool.executable), *flags, "--prefix", "Vmodel", "--top-module", TOP),
-            *("--Mdir", str(directory / "obj"), "-o", str(directory / LIBRARY)),
-            *(str(directory / name) for name in ("fast_main.cpp", "lockstep.vlt", f"{TOP}.v")),
-        ]
-        log = directory / "build.log"
-        with log.open("w") as file:
-            done = subprocess.run(
-                command,
-                cwd=directory,
-                env=tool.variables(),
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                check=False,
-            )
-        if done.returncode or not (directory / LIBRARY).is_file():
-            text = tail(log)
+        text = verilate(tool, flags, directory, TOP, ("fast_main.cpp", "lockstep.vlt", f"{TOP}.v"))
+        if text is not None:
             if trace and re.search(r"(zlib|lz4)\w*\.h", text):
                 raise BuildFailed(
                     "FST waveforms need the headers of zlib and lz4; install them "
                     "(Debian: zlib1g-dev liblz4-dev)"
                 )
             raise BuildFailed(f"the simulator could not be built:\n{text}")
-        shutil.rmtree(directory / "obj")
         progress("simulator built")
 
     return cache.cached("fast", name, make) / LIBRARY
+
+
+def verilate(
+    tool: tools.Tool, flags: Sequence[str], directory: Path, top: str, sources: Sequence[str]
+) -> str | None:
+    """Build the library of `sources` in `directory`, with modules of `top` as class Vmodel.
+
+    Returns
+    -------
+    str or None
+        The end of what the tools said if it could not be built.
+    """
+    log = directory / "build.log"
+    with log.open("w") as file:
+        done = subprocess.run(
+            [
+                *(str(tool.executable), *flags, "--prefix", "Vmodel", "--top-module", top),
+                *("--Mdir", str(directory / "obj"), "-o", str(directory / LIBRARY)),
+                *(str(directory / source) for source in sources),
+            ],
+            cwd=directory,
+            env=tool.variables(),
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+    if done.returncode or not (directory / LIBRARY).is_file():
+        return tail(log)
+    shutil.rmtree(directory / "obj")
+    return None
 
 
 def without_initial_values(verilog: str) -> str:
