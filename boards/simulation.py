@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import ctypes
 import re
-import shutil
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..tb import cache, fast, runner, tools
+from ..tb import cache, fast, runner
 from .host_link import LinkError
 
 if TYPE_CHECKING:
@@ -90,7 +87,7 @@ def top_verilog(board: Board, config: Config, **options) -> str:
     return from_rtlil(board.plan(config, **options).files["top.il"], "top")
 
 
-def build(verilog: str, *, progress: Callable[[str], None] | None = None) -> Path:
+def build(verilog: str) -> Path:
     """The shared library for a top's Verilog, from the cache or built now.
 
     Raises
@@ -98,27 +95,11 @@ def build(verilog: str, *, progress: Callable[[str], None] | None = None) -> Pat
     SimulatorNotFound, BuildFailed
         As :func:`weft.tb.fast.build`.
     """
-    tool = tools.find_verilator()
-    flags = [*fast.VERILATOR_FLAGS, "--pins-inout-enables"]
-    flags += ["-CFLAGS", " ".join(fast.COMPILER_FLAGS), "-LDFLAGS", " ".join(fast.LINKER_FLAGS)]
-    texts = [(HERE / name).read_text() for name in SOURCES]
+    files = {name: (HERE / name).read_text() for name in SOURCES}
     models = "\n".join((HERE / "models" / name).read_text() for name in MODELS)
     # Verilator has no C++ names for pins with two underscores in a row.
-    code = _PIN.sub(lambda pin: pin[0].replace("__", "_"), f"{verilog}\n{models}")
-    name = cache.key(tool.identity, code, *texts, *flags)
-    say = progress or (lambda message: print(message, file=sys.stderr, flush=True))
-
-    def make(directory: Path) -> None:
-        say("building the board's simulator with Verilator; this happens once …")
-        for source in SOURCES:
-            shutil.copy(HERE / source, directory)
-        (directory / "top.v").write_text(code)
-        text = fast.verilate(tool, flags, directory, "top", ("board_main.cpp", "top.v"))
-        if text is not None:
-            raise runner.BuildFailed(f"the board could not be built:\n{text}")
-        say("simulator built")
-
-    return cache.cached("boards", name, make) / fast.LIBRARY
+    files["top.v"] = _PIN.sub(lambda pin: pin[0].replace("__", "_"), f"{verilog}\n{models}")
+    return fast.verilate("boards", "top", files, ["--pins-inout-enables"])
 
 
 class SimulatedBoard:

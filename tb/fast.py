@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -139,62 +139,85 @@ def build(
     BuildFailed
         Verilator or the compiler refused it.
     """
-    tool = tools.find_verilator()
     here = Path(__file__).parent
-    compiler = [*COMPILER_FLAGS, f"-DWEFT_BUS_BYTES={bus_bytes}", f"-DWEFT_STATE={int(state)}"]
-    flags = [*VERILATOR_FLAGS, *(["--trace-fst"] if trace else [])]
-    flags += ["--coverage-line", "--coverage-toggle"] if coverage else []
-    flags += ["-CFLAGS", " ".join(compiler), "-LDFLAGS", " ".join(LINKER_FLAGS)]
-    texts = [(here / name).read_text() for name in SOURCES]
-    code = re.sub(r"^//.*\n", "", verilog, flags=re.MULTILINE)
-    name = cache.key(tool.identity, code, *texts, *flags)
-
-    def make(directory: Path) -> None:
-        progress("building the simulator with Verilator; this happens once and takes a while …")
-        for source in SOURCES:
-            shutil.copy(here / source, directory)
-        (directory / f"{TOP}.v").write_text(verilog)
-        text = verilate(tool, flags, directory, TOP, ("fast_main.cpp", "lockstep.vlt", f"{TOP}.v"))
-        if text is not None:
-            if trace and re.search(r"(zlib|lz4)\w*\.h", text):
-                raise BuildFailed(
-                    "FST waveforms need the headers of zlib and lz4; install them "
-                    "(Debian: zlib1g-dev liblz4-dev)"
-                )
-            raise BuildFailed(f"the simulator could not be built:\n{text}")
-        progress("simulator built")
-
-    return cache.cached("fast", name, make) / LIBRARY
+    files = {name: (here / name).read_text() for name in SOURCES}
+    files[f"{TOP}.v"] = re.sub(r"^//.*\n", "", verilog, flags=re.MULTILINE)
+    options = ["--trace-fst"] if trace else []
+    options += ["--coverage-line", "--coverage-toggle"] if coverage else []
+    defines = [f"-DWEFT_BUS_BYTES={bus_bytes}", f"-DWEFT_STATE={int(state)}"]
+    try:
+        return verilate("fast", TOP, files, options, defines, progress=progress)
+    except BuildFailed as error:
+        if trace and re.search(r"(zlib|lz4)\w*\.h", str(error)):
+            raise BuildFailed(
+                "FST waveforms need the headers of zlib and lz4; install them "
+                "(Debian: zlib1g-dev liblz4-dev)"
+            ) from error
+        raise
 
 
 def verilate(
-    tool: tools.Tool, flags: Sequence[str], directory: Path, top: str, sources: Sequence[str]
-) -> str | None:
-    """Build the library of `sources` in `directory`, with modules of `top` as class Vmodel.
+    kind: str,
+    top: str,
+    files: Mapping[str, str],
+    options: Sequence[str] = (),
+    defines: Sequence[str] = (),
+    *,
+    progress: Callable[[str], None] = _say,
+) -> Path:
+    """The shared library of C++ and Verilog files, from the cache or built now.
 
-    Returns
-    -------
-    str or None
-        The end of what the tools said if it could not be built.
+    Parameters
+    ----------
+    kind
+        Sort of build: its folder in the cache.
+    top
+        The module that becomes class Vmodel.
+    files
+        Texts by name.
+    options
+        More options of Verilator.
+    defines
+        More options of the C++ compiler.
+    progress
+        Told when a build starts and ends.
+
+    Raises
+    ------
+    SimulatorNotFound
+        A tool is missing.
+    BuildFailed
+        Verilator or the compiler refused it; the end of what they said.
     """
-    log = directory / "build.log"
-    with log.open("w") as file:
-        done = subprocess.run(
-            [
-                *(str(tool.executable), *flags, "--prefix", "Vmodel", "--top-module", top),
-                *("--Mdir", str(directory / "obj"), "-o", str(directory / LIBRARY)),
-                *(str(directory / source) for source in sources),
-            ],
-            cwd=directory,
-            env=tool.variables(),
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            check=False,
-        )
-    if done.returncode or not (directory / LIBRARY).is_file():
-        return tail(log)
-    shutil.rmtree(directory / "obj")
-    return None
+    tool = tools.find_verilator()
+    command = [
+        *(*VERILATOR_FLAGS, *options),
+        *("-CFLAGS", " ".join([*COMPILER_FLAGS, *defines]), "-LDFLAGS", " ".join(LINKER_FLAGS)),
+        *("--prefix", "Vmodel", "--top-module", top, "--Mdir", "obj", "-o", f"../{LIBRARY}"),
+        *(name for name in files if not name.endswith(".h")),
+    ]
+
+    def make(directory: Path) -> None:
+        progress("building the simulator with Verilator; this happens once and takes a while …")
+        for name, text in files.items():
+            (directory / name).write_text(text, encoding="utf-8")
+        log = directory / "build.log"
+        with log.open("w") as file:
+            done = subprocess.run(
+                [str(tool.executable), *command],
+                cwd=directory,
+                env=tool.variables(),
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+        if done.returncode or not (directory / LIBRARY).is_file():
+            raise BuildFailed(f"the simulator could not be built:\n{tail(log)}")
+        shutil.rmtree(directory / "obj")
+        progress("simulator built")
+
+    name = cache.key(tool.identity, *command, *files.values())
+    return cache.cached(kind, name, make) / LIBRARY
 
 
 def without_initial_values(verilog: str) -> str:
