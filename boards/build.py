@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..hdl.config import PRESETS
 from .board import BoardError
+from .tools import find_tool, run_tool
 
 if TYPE_CHECKING:
     from ..hdl.config import Config
     from .board import Board
 
 _TOP = "top"
+#: What it takes to make a bitstream.
+TOOLS = ("yosys", "nextpnr-ecp5", "ecppack")
 REPORT = "report.json"
 BITSTREAM = f"{_TOP}.bit"
 _BLOCK_BITS = 18 * 1024
@@ -46,34 +46,6 @@ _NAMES = {
 def folder(board: Board, config: Config) -> Path:
     """Where a machine's bitstream lies unless told."""
     return Path("out") / f"{board.name}-{config.name}"
-
-
-@dataclass(frozen=True)
-class Tools:
-    """Commands of the tool chain: native ones on PATH, else those of Python packages.
-
-    Raises
-    ------
-    BoardError
-        One is missing.
-    """
-
-    yosys: Path
-    nextpnr: Path
-    ecppack: Path
-
-    @classmethod
-    def find(cls) -> Tools:
-        """Whatever is installed here."""
-        return cls(_tool("yosys"), _tool("nextpnr-ecp5"), _tool("ecppack"))
-
-
-def _tool(name: str) -> Path:
-    beside = Path(sys.executable).parent
-    for wanted, path in ((name, None), (f"yowasp-{name}", None), (f"yowasp-{name}", str(beside))):
-        if found := shutil.which(wanted, path=path):
-            return Path(found)
-    raise BoardError(f"{name} is not installed: put it on PATH, or pip install -e '.[boards]'")
 
 
 def least(config: Config) -> dict[str, int]:
@@ -137,12 +109,15 @@ def build(
 
     Raises
     ------
+    ToolError
+        A tool is missing or fails.
     BoardError
-        A tool is missing or fails, the machine does not fit, or is too slow for its clock.
+        The machine does not fit, or is too slow for its clock.
     """
     begin = time.monotonic()
     check_fit(board, config, least(config))
-    tools = Tools.find()
+    for tool in TOOLS:
+        find_tool(tool)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "weft.toml").write_text(config.to_toml(), encoding="utf-8")
@@ -158,7 +133,7 @@ def build(
         "tee -q -o cells.json stat -json"
     )
     with progress("Synthesizing"):
-        _run(tools.yosys, "-q", "-p", script, log=folder / "yosys.log")
+        run_tool("yosys", "-q", "-p", script, log=folder / "yosys.log")
     cells = json.loads((folder / "cells.json").read_text())["design"]["num_cells_by_type"]
     used = dict.fromkeys(_NAMES, 0)
     for cell, count in cells.items():
@@ -169,11 +144,11 @@ def build(
     fmax: dict[int, float] = {}
     for seed in range(1, seeds + 1):
         with progress(f"Placing and routing, {seed} of {seeds}"):
-            fmax[seed] = _place(tools, board, folder, seed)
+            fmax[seed] = _place(board, folder, seed)
     best = max(fmax, key=lambda seed: fmax[seed])
     with progress("Packing"):
-        _run(
-            tools.ecppack, "--compress", "--input", f"{_TOP}-{best}.config", "--bit", BITSTREAM,
+        run_tool(
+            "ecppack", "--compress", "--input", f"{_TOP}-{best}.config", "--bit", BITSTREAM,
             log=folder / "ecppack.log",
         )  # fmt: skip
     report = {
@@ -197,11 +172,11 @@ def build(
     return report
 
 
-def _place(tools: Tools, board: Board, folder: Path, seed: int) -> float:
+def _place(board: Board, folder: Path, seed: int) -> float:
     """One run of place-and-route: the frequency that the machine's clock reaches, MHz."""
     timing = folder / f"timing-{seed}.json"
-    _run(
-        tools.nextpnr, *board.nextpnr, "--seed", str(seed), "--timing-allow-fail",
+    run_tool(
+        "nextpnr-ecp5", *board.nextpnr, "--seed", str(seed), "--timing-allow-fail",
         "--json", f"{_TOP}.json", "--lpf", f"{_TOP}.lpf", "--textcfg", f"{_TOP}-{seed}.config",
         "--report", timing.name,
         log=folder / f"nextpnr-{seed}.log",
@@ -234,20 +209,3 @@ def flash(board: Board, folder: Path) -> None:
     if done.returncode:
         lines = (done.stdout + done.stderr).strip().splitlines() or ["no message"]
         raise BoardError(f"openFPGALoader cannot load {bitstream}: {lines[-1]}")
-
-
-def _run(tool: Path, *arguments: str, log: Path) -> None:
-    """Run a tool in the log's folder; names of files are relative to it (WASM sees no other)."""
-    with log.open("w") as file:
-        done = subprocess.run(
-            [tool, *arguments],
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            cwd=log.parent,
-            env={**os.environ, "LANG": "C"},
-            check=False,
-        )
-    if done.returncode:
-        errors = [line for line in log.read_text().splitlines() if "ERROR" in line]
-        what = f": {errors[0].partition('ERROR:')[2].strip()}" if errors else ""
-        raise BoardError(f"{tool.name} failed{what}; see {log}")

