@@ -16,7 +16,7 @@ from .check import check
 from .codegen.conv import emit_conv
 from .codegen.emit import Emitter
 from .codegen.matmul import emit_matmul
-from .codegen.plan import Plan, plan
+from .codegen.planner import plan
 from .codegen.pool import emit_pool
 from .codegen.views import Home, dram_pitch
 from .errors import CompileError
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..hdl.config import Config
+    from .codegen.plan import Plan
     from .fuse import Op
     from .schedule import Step
 

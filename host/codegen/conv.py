@@ -9,9 +9,9 @@ import numpy as np
 
 from ...hdl.isa import Opcode, Reduce
 from ..schedule import Access
+from .cost import VECTOR_OVERHEAD
 from .emit import ADDRESS_MASK, coordinates, target_view, transposed, window
-from .geometry import tiles
-from .plan import VECTOR_OVERHEAD, stage_depth, window_pitch
+from .geometry import stage_depth, tiles
 from .pool import emit_windows
 from .tiling import (
     MOST_STRIDE,
@@ -26,7 +26,7 @@ from .tiling import (
     most_chunk,
     require,
 )
-from .views import Box, View, inner_count
+from .views import Box, View, inner_count, window_pitch
 
 if TYPE_CHECKING:
     from ..fuse import Op

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import gcd
 from typing import TYPE_CHECKING
 
 from .views import Box
 
 if TYPE_CHECKING:
+    from ...hdl.config import Config
     from ..fuse import Op
     from ..ir import Conv, Graph, Pool
 
@@ -95,3 +97,9 @@ def _tile(op: Op, graph: Graph, box: Box, done: int) -> Tile:
     elif op.pool is not None:
         conv = stage = source_box(op.pool, box, graph, op.pool.kernel)
     return Tile(box, conv, stage, source_box(op.conv, conv, graph, extent(op.conv)))
+
+
+def stage_depth(cuts: list[Tile], config: Config) -> int:
+    """Channels that a staged pool keeps: one column block, or all if tiles share rows."""
+    shared = any(a.stage.rows[1] > b.stage.rows[0] for a, b in pairwise(cuts))
+    return cuts[0].stage.depth if shared else min(cuts[0].stage.depth, config.cols)

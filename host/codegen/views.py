@@ -10,6 +10,7 @@ from ..ir import Conv, Graph, Tensor
 if TYPE_CHECKING:
     from ...hdl.config import Config
     from ...hdl.isa import Segment
+    from ..fuse import Op
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,13 @@ def row_pitch(least: int, channels: int, nodes: list[Conv], config: Config) -> i
         if all((dy * pitch - run) % lanes == 0 for dy, run in demands):
             return pitch
     return least
+
+
+def window_pitch(op: Op, graph: Graph, width: int, config: Config) -> int:
+    """Row pitch in ACT of a tile of `width` columns of `op`'s input."""
+    channels = graph.tensors[op.input].channels
+    nodes = [op.conv] if op.conv is not None else []
+    return row_pitch(width * channels, channels, nodes, config)
 
 
 def readers(name: str, graph: Graph) -> list[Conv]:
