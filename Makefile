@@ -25,7 +25,7 @@ lenet: $(READY)
 	@$(BIN)/weft run lenet $(ARGS)
 
 test: $(READY)
-	@tools/system-packages $(BUILD_TOOLS) $(WAVE_HEADERS) iverilog=iverilog
+	@tools/system-packages $(BUILD_TOOLS) $(WAVE_HEADERS) iverilog=iverilog tclsh=tcl
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 bench: $(READY)

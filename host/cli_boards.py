@@ -11,16 +11,20 @@ import typer
 from rich.console import Console
 
 from ..hdl.config import PRESETS, load
+from .cli_ip import AXI_IP, build_axi_ip
 from .errors import WeftError
 from .progress import status
 
 _out = Console()
 
 BoardArgument = Annotated[str, typer.Argument(help="Board, such as ulx3s.")]
+TargetArgument = Annotated[
+    str, typer.Argument(help=f"Board, such as ulx3s, or {AXI_IP} for an AXI peripheral.")
+]
 
 
 def build(
-    board: BoardArgument,
+    board: TargetArgument,
     config: Annotated[
         str | None,
         typer.Option(
@@ -38,16 +42,23 @@ def build(
         bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")
     ] = False,
 ) -> None:
-    """Build the bitstream of a machine for a board.
+    """Build the bitstream of a machine for a board, or what other tools build on.
 
     Bitstream, report and configuration lie in one folder. Takes minutes, and
     with tools from Python packages some more: native yosys, nextpnr-ecp5 and
-    ecppack are taken where they are on PATH.
+    ecppack are taken where they are on PATH. axi-ip takes no tools: it writes
+    Verilog, IP-XACT, scripts for Vivado and Quartus, and a driver for PYNQ.
 
     \b
     weft build ulx3s
     weft build ulx3s --config small --seeds 3
+    weft build axi-ip --config small -o ip
     """
+    if board == AXI_IP:
+        if seeds != 1 or clock_mhz is not None:
+            raise WeftError("--seeds and --clock-mhz go with a board")
+        build_axi_ip(config, output, json)
+        return
     from ..boards import board as boards
     from ..boards import build as builder
 
