@@ -53,7 +53,7 @@ def least(config: Config) -> dict[str, int]:
     acc_bits = 32 * config.acc_depth * config.cols
     stored = config.act_bytes + config.wgt_bytes + config.par_bytes + config.tbl_bytes
     return {
-        "dsps": config.rows * config.cols,
+        "dsps": config.multipliers,
         "brams": -(-(8 * stored + acc_bits) // _BLOCK_BITS),
     }
 

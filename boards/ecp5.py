@@ -16,6 +16,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+from ..hdl.array import SystolicArray
 from ..hdl.config import Config, ConfigError, load
 from ..hdl.gemm import GemmCore
 from ..hdl.requantizer import Requantizer
@@ -28,6 +29,7 @@ from .tools import ToolError, run_tool
 #: Parts that can be placed by themselves.
 PARTS = {
     "machine": Weft,
+    "array": SystolicArray,
     "gemm": GemmCore,
     "vector": VectorUnit,
     "requantizer": lambda config: Requantizer(multiplier_bits=config.multiplier_bits),

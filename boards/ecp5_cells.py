@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Signal, signed
+from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Signal, Value, signed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..hdl.multiplier import Multiplier
+    from ..hdl.packed import LowProduct
     from ..hdl.ram import Ram
 
 #: Words of a block RAM by the bits of its data ports, narrowest last.
@@ -56,7 +57,27 @@ class Ecp5Cells:
             **_pins("i_B{}", b),
             **_pins("o_P{}", product),
         )
-        m.d.comb += [multiplier.a_q.eq(a_q), multiplier.product.eq(product[:16])]
+        m.d.comb += [
+            multiplier.a_q.eq(a_q),
+            multiplier.product.eq(product[: len(multiplier.product)]),
+        ]
+        return m
+
+    def get_low_product(self, product: LowProduct) -> Module:
+        """Carry chains that take two rows of partial products each."""
+        m = Module()
+        x, y = product.x, product.y
+        pairs = [
+            [(x[i], y[k], x[i - 1] if i else 0, y[k + 1]) for i in range(len(x) - k)]
+            for k in range(0, len(y), 2)
+        ]
+        total = _chain(m, f"pair_{len(pairs) - 1}", pairs[-1])
+        for k in reversed(range(len(pairs) - 1)):
+            below = _chain(m, f"pair_{k}", pairs[k])
+            above = zip(below[2:], total, strict=True)
+            upper = _chain(m, f"sum_{k}", [(v, 1, w, 1) for v, w in above])
+            total = Cat(below[:2], upper)
+        m.d.comb += product.product.eq(total)
         return m
 
     def get_ram(self, ram: Ram) -> Module:
@@ -146,6 +167,39 @@ def _block(m: Module, ram: Ram, shape: int, pieces: list[_Piece]) -> Instance:
         **_pins("i_DIB{}", data[18:]),
         **outputs,
     )
+
+
+#: Tables of a carry chain's bit, which adds A·B and C·D.
+_SUM_OF_PRODUCTS = 0x7888
+
+
+def _chain(m: Module, name: str, bits: list[tuple]) -> Signal:
+    """The sum of two numbers whose bits are the products A·B and C·D, as wide as they are."""
+    total = Signal(len(bits), name=name)
+    carry: Any = Const(0, 1)
+    for i in range(0, len(bits), 2):
+        pair = [*bits[i : i + 2], (0, 0, 0, 0)][:2]
+        sums, after = Signal(2, name=f"{name}_{i}"), Signal(name=f"{name}_carry_{i}")
+        inputs = {
+            f"i_{pin}{half}": Value.cast(value)[0]
+            for half, values in enumerate(pair)
+            for pin, value in zip("ABCD", values, strict=True)
+        }
+        m.submodules[f"{name}_cell_{i}"] = Instance(
+            "CCU2C",
+            p_INIT0=Const(_SUM_OF_PRODUCTS, 16),
+            p_INIT1=Const(_SUM_OF_PRODUCTS, 16),
+            p_INJECT1_0="NO",
+            p_INJECT1_1="NO",
+            i_CIN=carry,
+            o_S0=sums[0],
+            o_S1=sums[1],
+            o_COUT=after,
+            **inputs,
+        )
+        m.d.comb += total[i : i + 2].eq(sums)
+        carry = after
+    return total
 
 
 def _extended(value, bits: int):

@@ -9,6 +9,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .delay import skew
+from .packed import PackedElement, PackedWeights, first_sum, pack, second_sum
 from .pe import ProcessingElement
 
 if TYPE_CHECKING:
@@ -31,10 +32,14 @@ class SystolicArray(wiring.Component):
 
     and tiles of M vectors follow each other every max(M, rows) cycles.
 
+    In a packed array a multiplier serves two columns, 2k and 2k + 1. The second one computes a
+    cycle early, and its sum waits for a cycle below the last row; seen from outside nothing
+    differs.
+
     Parameters
     ----------
     config
-        `rows`, `cols`, `psum_bits`.
+        `rows`, `cols`, `psum_bits`, `packed`.
 
     Ports
     -----
@@ -54,6 +59,7 @@ class SystolicArray(wiring.Component):
         self._rows = config.rows
         self._cols = config.cols
         self._psum_bits = config.psum_bits
+        self._packed = config.packed
         super().__init__(
             {
                 "act": In(data.ArrayLayout(signed(8), self._rows)),
@@ -67,7 +73,7 @@ class SystolicArray(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        rows, cols = self._rows, self._cols
+        rows = self._rows
 
         # Row r takes part in beat p of a tile where p ≥ r.
         beats = Signal(rows)
@@ -80,14 +86,22 @@ class SystolicArray(wiring.Component):
         m.d.sync += swaps.eq(swaps << 1 | self.swap)
 
         act = skew(m, self.act, 8, name="act")
-        weights = skew(m, self.weights, 8, name="weight")
         left = [
             (act[r], self.swap if r == 0 else swaps[r - 1], shifting[r] & self.load)
             for r in range(rows)
         ]
-        for c in range(cols):
+        if self._packed:
+            self._packed_columns(m, left)
+        else:
+            self._columns(m, left)
+        return m
+
+    def _columns(self, m: Module, left: list) -> None:
+        """A processing element for each row and column; `left` comes in from the left."""
+        weights = skew(m, self.weights, 8, name="weight")
+        for c in range(self._cols):
             weight, psum = weights[c], 0
-            for r in range(rows):
+            for r in range(self._rows):
                 pe = ProcessingElement(psum_bits=self._psum_bits)
                 m.submodules[f"pe_{r}_{c}"] = pe
                 a, swap, load = left[r]
@@ -101,4 +115,27 @@ class SystolicArray(wiring.Component):
                 left[r] = pe.a_out, pe.swap_out, pe.load_out
                 weight, psum = pe.weight_out, pe.psum_out
             m.d.comb += self.psum[c].eq(psum)
-        return m
+
+    def _packed_columns(self, m: Module, left: list) -> None:
+        """A processing element for each row and pair of columns."""
+        pairs = skew(m, self.weights, 16, name="weight", cycles=2)
+        for c, pair in zip(range(0, self._cols, 2), pairs, strict=True):
+            weights = Signal(PackedWeights(), name=f"weights_{c}")
+            m.d.comb += weights.eq(pack(pair[:8].as_signed(), pair[8:].as_signed()))
+            psums = 0
+            for r in range(self._rows):
+                pe = PackedElement(psum_bits=self._psum_bits)
+                m.submodules[f"pe_{r}_{c}"] = pe
+                a, swap, load = left[r]
+                m.d.comb += [
+                    pe.a.eq(a),
+                    pe.swap.eq(swap),
+                    pe.load.eq(load),
+                    pe.weights.eq(weights),
+                    pe.psums.eq(psums),
+                ]
+                left[r] = pe.a_out, pe.swap_out, pe.load_out
+                weights, psums = pe.weights_out, pe.psums_out
+            second = Signal(signed(self._psum_bits), name=f"second_{c}", reset_less=True)
+            m.d.sync += second.eq(second_sum(psums))
+            m.d.comb += [self.psum[c].eq(first_sum(psums)), self.psum[c + 1].eq(second)]

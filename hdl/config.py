@@ -71,6 +71,9 @@ class Config:
     parity
         Whether the scratchpads have a parity bit for each byte, and the accumulators for each
         word; a wrong one stops the machine. Costs no time.
+    packed
+        Whether two columns of the array share one multiplier of 18 × 18 bits. Costs lookup tables,
+        no time; results and programs are the same.
     """
 
     name: str = "default"
@@ -90,6 +93,7 @@ class Config:
     read_beats: int = 256
     addr_bits: int = 32
     parity: bool = False
+    packed: bool = False
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -99,9 +103,9 @@ class Config:
                     raise ConfigError(
                         f"name must be printable, 1 to 200 characters, not {brief(value)}"
                     )
-            elif field.name == "parity":
+            elif field.name in ("parity", "packed"):
                 if not isinstance(value, bool):
-                    raise ConfigError(f"parity must be true or false, not {brief(value)}")
+                    raise ConfigError(f"{field.name} must be true or false, not {brief(value)}")
             elif not isinstance(value, int) or isinstance(value, bool):
                 raise ConfigError(f"{field.name} must be an integer, not {brief(value)}")
             elif abs(value) >> 64:
@@ -202,6 +206,11 @@ class Config:
         return self.acc_depth // 2
 
     @property
+    def multipliers(self) -> int:
+        """Multipliers of the systolic array."""
+        return self.rows * self.cols // (2 if self.packed else 1)
+
+    @property
     def psum_bits(self) -> int:
         """Width of a column's partial sum: rows products of 16 bits."""
         return 16 + (self.rows - 1).bit_length()
@@ -218,8 +227,8 @@ class Config:
 
     @property
     def fingerprint(self) -> int:
-        """64-bit hash over every field but the name; equal means program-compatible."""
-        fields = {k: v for k, v in dataclasses.asdict(self).items() if k != "name"}
+        """64-bit hash over every field that programs depend on; equal means program-compatible."""
+        fields = {k: v for k, v in dataclasses.asdict(self).items() if k not in ("name", "packed")}
         digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).digest()
         return int.from_bytes(digest[:8], "little")
 

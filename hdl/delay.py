@@ -22,16 +22,18 @@ def delay(
     return stage
 
 
-def skew(m: Module, value: ValueLike, width: int, *, name: str) -> list[Value]:
-    """The lanes of `value`, `width` bits each, lane i as it was i cycles ago.
+def skew(m: Module, value: ValueLike, width: int, *, name: str, cycles: int = 1) -> list[Value]:
+    """The lanes of `value`, `width` bits each, lane i as it was i · `cycles` cycles ago.
 
     Stage s holds the lanes from s on, so that the registers form the triangle that the skew needs.
     """
     stage = Value.cast(value)
     lanes = [stage[:width]]
-    for k in range(1, len(stage) // width):
-        after = Signal(len(stage) - width, name=f"{name}_{k}", reset_less=True)
-        m.d.sync += after.eq(stage[width:])
-        stage = after
+    for k in range(len(stage) // width - 1):
+        stage = stage[width:]
+        for cycle in range(k * cycles + 1, (k + 1) * cycles + 1):
+            after = Signal(len(stage), name=f"{name}_{cycle}", reset_less=True)
+            m.d.sync += after.eq(stage)
+            stage = after
         lanes.append(stage[:width])
     return lanes

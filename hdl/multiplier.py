@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 
 class Multiplier(wiring.Component):
-    """An INT8 product with a register at each operand and one at the result.
+    """A product with a register at each operand and one at the result.
 
     The three registers are those of a DSP block: operand A loads every cycle, operand B where
     enabled, the product every cycle. The operands of cycle t are multiplied into the `product` of
@@ -16,28 +16,33 @@ class Multiplier(wiring.Component):
 
     A platform with a method `get_multiplier` gives its own body.
 
+    Parameters
+    ----------
+    weight_bits
+        Width of the weight.
+
     Ports
     -----
     a : In(signed(8))
         Activation.
-    b : In(signed(8))
+    b : In(signed(weight_bits))
         Weight; replaces the one in use where `load` is set, along with the `a` of that cycle.
     load : In(1)
         Take `b`.
     a_q : Out(signed(8))
         `a` of the previous cycle.
-    product : Out(signed(16))
+    product : Out(signed(weight_bits + 8))
         Product of the registered operands, registered.
     """
 
-    def __init__(self):
+    def __init__(self, *, weight_bits: int = 8):
         super().__init__(
             {
                 "a": In(signed(8)),
-                "b": In(signed(8)),
+                "b": In(signed(weight_bits)),
                 "load": In(1),
                 "a_q": Out(signed(8)),
-                "product": Out(signed(16)),
+                "product": Out(signed(weight_bits + 8)),
             }
         )
 
@@ -46,8 +51,8 @@ class Multiplier(wiring.Component):
             return platform.get_multiplier(self)
         m = Module()
         a_q = Signal(signed(8), reset_less=True)
-        b_q = Signal(signed(8), reset_less=True)
-        product = Signal(signed(16), reset_less=True)
+        b_q = Signal.like(self.b, reset_less=True)
+        product = Signal.like(self.product, reset_less=True)
         m.d.sync += [a_q.eq(self.a), product.eq(a_q * b_q)]
         with m.If(self.load):
             m.d.sync += b_q.eq(self.b)

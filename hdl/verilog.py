@@ -48,7 +48,9 @@ def export(config: Config, technology: object = None) -> str:
 
     `technology` is as for :func:`convert`.
     """
-    lines = "".join(f"//   {line}\n" for line in config.to_toml().splitlines())
+    # A machine's text does not depend on a switch that it does not use.
+    used = (line for line in config.to_toml().splitlines() if line != "packed = false")
+    lines = "".join(f"//   {line}\n" for line in used)
     return (
         f"// Weft {config.rows}x{config.cols}, configuration fingerprint "
         f"{config.fingerprint:016x}:\n{lines}\n{convert(Weft(config), TOP, technology)}"

@@ -55,6 +55,7 @@ REFUSED = [
     ),
     ({"read_beats": 127}, "read_beats must be 128 (two bursts) to 4096, not 127"),
     ({"parity": 1}, "parity must be true or false, not 1"),
+    ({"packed": "no"}, "packed must be true or false, not 'no'"),
     ({"read_beats": 4097}, "read_beats must be 128 (two bursts) to 4096, not 4097"),
 ]
 
@@ -112,16 +113,16 @@ def test_psum_bits_hold_the_extremes(rows):
     assert most > 1 << Config(rows=rows).psum_bits - 3
 
 
-def test_fingerprint_ignores_the_name_only():
+def test_fingerprint_ignores_what_programs_do_not_depend_on():
     base = Config()
-    assert dataclasses.replace(base, name="other").fingerprint == base.fingerprint
+    assert dataclasses.replace(base, name="other", packed=True).fingerprint == base.fingerprint
     changes = {
         "rows": 8, "cols": 8, "bus_bits": 64, "act_bytes": 65536, "act_banks": 8,
         "wgt_bytes": 32768, "acc_depth": 512, "par_entries": 512, "vector_lanes": 4,
         "multiplier_bits": 18, "queue_depth": 8, "burst_beats": 32, "read_beats": 128,
         "addr_bits": 40, "tables": 0, "parity": True,
     }  # fmt: skip
-    assert set(changes) | {"name"} == {field.name for field in dataclasses.fields(Config)}
+    assert set(changes) | {"name", "packed"} == {field.name for field in dataclasses.fields(Config)}
     prints = {dataclasses.replace(base, **{k: v}).fingerprint for k, v in changes.items()}
     assert len(prints | {base.fingerprint}) == len(changes) + 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,15 @@ def test_alike(config: Config, stalls: str):
     first = 1000 * [*STALLS].index(stalls)
     for k in range(PROGRAMS if stalls == "none" else PROGRAMS // 2):
         differences = bench.differences(first + k, latency=(1, 7, 50)[k % 3], stalls=stalls)
+        assert not differences, differences[0]
+    bench.close()
+
+
+def test_packed():
+    """Multipliers that two columns share change neither a byte nor a cycle."""
+    bench = Bench(replace(PRESETS["tiny"], name="packed", rows=8, packed=True))
+    for seed in range(PROGRAMS // 2):
+        differences = bench.differences(seed, latency=(1, 7, 50)[seed % 3], stalls="none")
         assert not differences, differences[0]
     bench.close()
 
