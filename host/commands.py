@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json as jsonlib
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -44,7 +44,7 @@ def run_lenet(
     weights: Path | None,
     trace: Path | None,
     json: bool,
-    options: dict[str, str],
+    options: dict[str, Any],
 ) -> None:
     """Quantize LeNet-5, compile it, run it, and compare every layer with the reference.
 
@@ -125,7 +125,7 @@ def run_program(
     output: Path | None,
     trace: Path | None,
     json: bool,
-    options: dict[str, str],
+    options: dict[str, Any],
 ) -> None:
     """Run a program file over the inputs in a .npy file; `config` is the machine it must be for.
 

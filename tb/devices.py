@@ -65,6 +65,13 @@ def machine_verilog(config: Config) -> str:
     return (cache.cached("verilog", name, make) / "weft.v").read_text(encoding="utf-8")
 
 
+def _netlist(config: Config) -> str:
+    # Rarely needed, and only with a package that few have.
+    from ..boards.netlist import netlist
+
+    return netlist(config)
+
+
 class _Simulated:
     """What both devices share: the machine's configuration, memory options and Verilog."""
 
@@ -81,6 +88,7 @@ class _Simulated:
         patience: int = PATIENCE,
         limit: int = LIMIT,
         verilog: str | None = None,
+        netlist: bool = False,
     ):
         check_memory(latency, beat_interval)
         self.config = config
@@ -94,7 +102,9 @@ class _Simulated:
         self.limit = limit
         self.traffic = np.zeros((0, 3), np.uint64)
         self._trace = trace
-        self._verilog = machine_verilog(config) if verilog is None else verilog
+        if verilog is None:
+            verilog = _netlist(config) if netlist else machine_verilog(config)
+        self._verilog = verilog
 
 
 class VerilatorDevice(_Simulated):
@@ -120,6 +130,8 @@ class VerilatorDevice(_Simulated):
         Non-zero: seed of random values that registers hold before reset (memories hold zero).
     verilog
         Text to run instead of the exported machine.
+    netlist
+        Simulate what synthesis makes of the machine for an ECP5.
     lockstep
         Take down what every instruction writes.
     progress

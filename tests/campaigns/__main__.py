@@ -23,6 +23,7 @@ CAMPAIGNS = (
     "scalesim",
     "flips",
     "lint",
+    "netlist",
     "tosa",
     "coverage",
     "mutation",
