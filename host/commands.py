@@ -127,7 +127,7 @@ def run_program(
     json: bool,
     options: dict[str, Any],
 ) -> None:
-    """Run a program file over the inputs in a .npy file; `config` is the machine it must be for.
+    """Run a program file over the inputs in a .npy file, on `config` or the machine it is for.
 
     `options` are those of the backend alone.
 
@@ -151,7 +151,7 @@ def run_program(
     with status(_preparing(backend), json):
         device = open_device(
             backend,
-            program.config,
+            config or program.config,
             latency=latency,
             beat_interval=beat_interval,
             watchdog=watchdog,

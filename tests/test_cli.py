@@ -400,6 +400,7 @@ REFUSED = [
     ("config show text.toml", "text.toml: rows must be an integer, not '4'"),
     ("run lenet --input x.npy", "--input and --output go with a program file"),
     ("run lenet --backend golden --trace t.fst", "golden gives no signals to --trace"),
+    ("run lenet --backend model --netlist", "model simulates no --netlist; take verilator"),
     ("run lenet --trace no/t.fst", "cannot write no/t.fst"),
     ("run missing.weft --input x.npy", "cannot read missing.weft"),
     ("run noise.weft --input x.npy", "noise.weft: not a program file"),

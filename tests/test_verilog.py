@@ -92,11 +92,11 @@ def test_lint_is_clean_at_every_bus_width(bus_bits: int):
     assert complaints(config) == ""
 
 
-@pytest.mark.parametrize(("preset", "parity"), [("tiny", True), ("default", False)])
-def test_lint_is_clean_on_presets(preset: str, parity: bool):
+@pytest.mark.parametrize(("preset", "more"), [("tiny", True), ("default", False)])
+def test_lint_is_clean_on_presets(preset: str, more: bool):
     """`make verify` does all of them."""
-    name = "tiny with parity" if parity else preset
-    assert complaints(replace(PRESETS[preset], name=name, parity=parity)) == ""
+    name = "tiny with parity, packed" if more else preset
+    assert complaints(replace(PRESETS[preset], name=name, parity=more, packed=more)) == ""
 
 
 def test_the_handbook_gives_every_waivers_reason():

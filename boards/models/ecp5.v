@@ -5,6 +5,7 @@ module MULT18X18D (
   input CLK0, CE0, CE1, RST0, SIGNEDA, SIGNEDB, SOURCEA, SOURCEB,
   input A0, A1, A2, A3, A4, A5, A6, A7, A8, A9, A10, A11, A12, A13, A14, A15, A16, A17,
   input B0, B1, B2, B3, B4, B5, B6, B7, B8, B9, B10, B11, B12, B13, B14, B15, B16, B17,
+  input C0, C1, C2, C3, C4, C5, C6, C7, C8, C9, C10, C11, C12, C13, C14, C15, C16, C17,
   output P0, P1, P2, P3, P4, P5, P6, P7, P8, P9, P10, P11, P12, P13, P14, P15, P16, P17,
   output P18, P19, P20, P21, P22, P23, P24, P25, P26, P27, P28, P29, P30, P31, P32, P33, P34, P35
 );
@@ -16,13 +17,16 @@ module MULT18X18D (
   parameter REG_OUTPUT_CE = "CE0";
   parameter GSR = "ENABLED";
 
-  wire signed [17:0] a_in = {A17, A16, A15, A14, A13, A12, A11, A10, A9, A8, A7, A6, A5, A4, A3, A2, A1, A0};
-  wire signed [17:0] b_in = {B17, B16, B15, B14, B13, B12, B11, B10, B9, B8, B7, B6, B5, B4, B3, B2, B1, B0};
-  reg signed [17:0] a_q, b_q;
-  reg signed [35:0] p_q;
-  wire signed [17:0] a = REG_INPUTA_CLK == "NONE" ? a_in : a_q;
-  wire signed [17:0] b = REG_INPUTB_CLK == "NONE" ? b_in : b_q;
-  wire signed [35:0] p = a * b;
+  wire [17:0] a_in = {A17, A16, A15, A14, A13, A12, A11, A10, A9, A8, A7, A6, A5, A4, A3, A2, A1, A0};
+  wire [17:0] b_in = {B17, B16, B15, B14, B13, B12, B11, B10, B9, B8, B7, B6, B5, B4, B3, B2, B1, B0};
+  reg [17:0] a_q, b_q;
+  reg [35:0] p_q;
+  wire [17:0] a = REG_INPUTA_CLK == "NONE" ? a_in : a_q;
+  wire [17:0] b = REG_INPUTB_CLK == "NONE" ? b_in : b_q;
+  wire signed [18:0] a_value = {SIGNEDA & a[17], a};
+  wire signed [18:0] b_value = {SIGNEDB & b[17], b};
+  wire signed [37:0] p_value = a_value * b_value;
+  wire [35:0] p = p_value[35:0];
   always @(posedge CLK0) begin
     if (REG_INPUTA_CE == "CE0" ? CE0 : CE1) a_q <= a_in;
     if (REG_INPUTB_CE == "CE0" ? CE0 : CE1) b_q <= b_in;

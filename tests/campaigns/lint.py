@@ -1,4 +1,4 @@
-"""Lint: Verilator has nothing to say about the Verilog of any preset, with and without parity."""
+"""Lint: Verilator has nothing to say about the Verilog of any preset, with and without options."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def main(args: Sequence[str] = ()) -> int:
     parser.add_argument("presets", nargs="*", default=list(PRESETS), help="(all)")
     failures = 0
     for name in parser.parse_args(args).presets:
-        for parity in (False, True):
-            text = complaints(replace(PRESETS[name], parity=parity))
-            print(f"{name}{' with parity' if parity else ''}: {text or 'clean'}", flush=True)
+        for more in (False, True):
+            text = complaints(replace(PRESETS[name], parity=more, packed=more))
+            print(f"{name}{' with parity, packed' if more else ''}: {text or 'clean'}", flush=True)
             failures += bool(text)
     return failures
