@@ -11,16 +11,14 @@ import typer
 from rich.console import Console
 
 from ..hdl.config import PRESETS, load
-from .cli_ip import AXI_IP, build_axi_ip
+from .cli_ip import ASIC, AXI_IP, build_asic, build_axi_ip
 from .errors import WeftError
 from .progress import status
 
 _out = Console()
 
 BoardArgument = Annotated[str, typer.Argument(help="Board, such as ulx3s.")]
-TargetArgument = Annotated[
-    str, typer.Argument(help=f"Board, such as ulx3s, or {AXI_IP} for an AXI peripheral.")
-]
+TargetArgument = Annotated[str, typer.Argument(help=f"Board, such as ulx3s; or {AXI_IP}, {ASIC}.")]
 
 
 def build(
@@ -35,6 +33,9 @@ def build(
     clock_mhz: Annotated[
         float | None, typer.Option(help="Clock of the machine; else the board's.", min=1)
     ] = None,
+    liberty: Annotated[
+        Path | None, typer.Option(help=f"Cell library (Liberty) to measure {ASIC} on.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder; else out/BOARD-CONFIG.")
     ] = None,
@@ -47,17 +48,25 @@ def build(
     Bitstream, report and configuration lie in one folder. Takes minutes, and
     with tools from Python packages some more: native yosys, nextpnr-ecp5 and
     ecppack are taken where they are on PATH. axi-ip takes no tools: it writes
-    Verilog, IP-XACT, scripts for Vivado and Quartus, and a driver for PYNQ.
+    Verilog, IP-XACT, scripts for Vivado and Quartus, and a driver for PYNQ. asic
+    writes Verilog whose memories are macros, and configurations of OpenROAD and
+    LibreLane; with --liberty, yosys finds area and delay on a library's cells.
 
     \b
     weft build ulx3s
     weft build ulx3s --config small --seeds 3
     weft build axi-ip --config small -o ip
+    weft build asic --config small --liberty cells.lib
     """
+    if board in (AXI_IP, ASIC) and (seeds != 1 or clock_mhz is not None):
+        raise WeftError("--seeds and --clock-mhz go with a board")
+    if liberty is not None and board != ASIC:
+        raise WeftError(f"--liberty goes with {ASIC}")
     if board == AXI_IP:
-        if seeds != 1 or clock_mhz is not None:
-            raise WeftError("--seeds and --clock-mhz go with a board")
         build_axi_ip(config, output, json)
+        return
+    if board == ASIC:
+        build_asic(config, output, liberty, json)
         return
     from ..boards import board as boards
     from ..boards import build as builder
