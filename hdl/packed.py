@@ -139,15 +139,15 @@ class PackedMultiplier(wiring.Component):
         m.d.sync += [known.eq(small.product), negative.eq(first_negative ^ a[-1])]
 
         # Modulo 64: −32 and 32 are alike, and neither is the carry of a product of 0.
-        carry = Signal(OVERLAP)
+        modulo = Signal(OVERLAP)
         m.d.comb += [
             multiplier.a.eq(self.a),
             multiplier.b.eq(self.b.both),
             multiplier.load.eq(self.load),
-            carry.eq(multiplier.product[SPACING:][:OVERLAP] - known),
+            modulo.eq(multiplier.product[SPACING:][:OVERLAP] - known),
             self.a_q.eq(a),
             self.low.eq(multiplier.product[:SPACING]),
-            self.carry.eq(Cat(carry, carry[-1] & negative)),
+            self.carry.eq(Cat(modulo, modulo[-1] & negative)),
             self.high.eq(multiplier.product[SPACING:]),
         ]
         return m
@@ -201,7 +201,8 @@ class PackedElement(wiring.Component):
         m.submodules.multiplier = multiplier = PackedMultiplier()
         shadow = Signal(PackedWeights(), reset_less=True)
         a = Signal(signed(8), reset_less=True)
-        swap, load = Signal(2), Signal(2)
+        swap = Signal(2)
+        load = Signal(2)
         psums = Signal.like(self.psums_out, reset_less=True)
         m.d.sync += [
             a.eq(multiplier.a_q),

@@ -10,6 +10,7 @@ from typing import Any
 from amaranth.hdl import Cat, Mux, Signal, Value, signed
 from weft.hdl.accumulator import RMW_LATENCY, AccumulatorColumn
 from weft.hdl.config import PRESETS
+from weft.hdl.packed import OVERLAP, SPACING, PackedElement, PackedSums, pack
 from weft.hdl.pe import ProcessingElement
 from weft.hdl.requantizer import PARAMETER_HOLD, PARAMETER_LAYOUT, Requantizer
 
@@ -68,6 +69,57 @@ def element(b: Bench, damage: Damage = None) -> None:
     for n in ROWS:
         top = 1 << (replace(PRESETS["default"], rows=n).psum_bits - 1)
         b.claim(f"fits_{n}", int(n * MOST < top and n * LEAST >= -top))
+
+
+def pair(b: Bench, damage: Damage = None) -> None:
+    """Two elements on one multiplier: their products and sums, told apart, are the integers'."""
+    dut = b.add(PackedElement(psum_bits=PSUM_BITS), damage)
+    came, used = (
+        [Signal(signed(8), name=f"{name}_{i}", reset_less=True) for i in range(2)]
+        for name in ("came", "in_use")
+    )
+    given = [b.free(signed(8), f"weight_{i}") for i in range(2)]
+    b.m.d.comb += dut.weights.eq(pack(*given))
+    now, before = (Signal(signed(8), name=n, reset_less=True) for n in ("now", "before"))
+    products = [Signal(signed(16), name=f"product_{i}", reset_less=True) for i in range(2)]
+    total = Signal(PackedSums(PSUM_BITS), name="total", reset_less=True)
+    exact = [shifted_sum(now, weight)[:16].as_signed() for weight in used]
+    # That the multiplier distributes over its operand is left to tests/test_packed.py.
+    dut.override("multiplier.multiplier.~product", (exact[0] + (exact[1] << SPACING))[:26])
+    with b.m.If(dut.load):
+        b.m.d.sync += [signal.eq(value) for signal, value in zip(came, given, strict=True)]
+    with b.m.If(dut.swap):
+        b.m.d.sync += [signal.eq(value) for signal, value in zip(used, came, strict=True)]
+    low, carry, high = (dut[f"multiplier.{name}"] for name in ("low", "carry", "high"))
+    b.m.d.sync += [
+        now.eq(dut.a),
+        before.eq(now),
+        *(signal.eq(value) for signal, value in zip(products, exact, strict=True)),
+        total.low.eq(dut.psums.low + low),
+        total.carry.eq(dut.psums.carry + carry),
+        total.high.eq(dut.psums.high + high),
+    ]
+    b.claim("first", low + (carry << SPACING) == products[0])
+    b.claim("second", high - carry == products[1])
+    b.claim("sums", dut.psums_out.as_value() == total.as_value())
+    b.claim("passes_activations_on", dut.a_out == before)
+    b.claim("passes_weights_on", dut.weights_out.as_value() == pack(*came))
+    for name in ("swap", "load"):
+        once = b.past(getattr(dut, name), f"{name}_1")
+        twice = b.past(once, f"{name}_2")
+        b.claim(f"passes_{name}_on", getattr(dut, f"{name}_out") == twice)
+        b.claim(f"{name}_on_its_way", dut[f"~{name}"] == Cat(once, twice))
+    # Why.
+    b.claim("operands", (dut["multiplier.multiplier.~b_q"] == pack(*used)[:18].as_signed())
+            & (dut["multiplier.multiplier.~a_q"] == now))  # fmt: skip
+    b.claim("product", dut["multiplier.multiplier.~product"]
+            == products[0] + (products[1] << SPACING))  # fmt: skip
+    b.claim("known", (dut["multiplier.second"] == used[1][:OVERLAP])
+            & (dut["multiplier.known"] == products[1][:OVERLAP]))  # fmt: skip
+    b.claim("sign", (dut["multiplier.first_negative"] == used[0][-1])
+            & (dut["multiplier.negative"] | ~products[0][-1])
+            & (~dut["multiplier.negative"] | (products[0] <= 0)))  # fmt: skip
+    b.claim("range", (products[0] >= LEAST) & (products[0] <= MOST))
 
 
 def accumulator(b: Bench, damage: Damage = None) -> None:
@@ -286,6 +338,19 @@ PROOFS = (
         solver="yices",
         slow=True,
         breaks={"sum": stuck("multiplier.~b_q", 3)},
+    ),
+    Proof(
+        name="arithmetic.pair",
+        says="Of two elements on one multiplier the products that are told apart are activation "
+        "times weight, for all values, −128 included, and so are their parts in the three sums; "
+        "weights, activations and tags go on as their contract says. That the multiplier makes "
+        "(v + 512·w)·a of its operands is tried out for all of them (`tests/test_packed.py`).",
+        of="PackedElement, PackedMultiplier, LowProduct",
+        sizes=f"up to {ROWS[-1]} rows, all values",
+        bench=pair,
+        solver="yices",
+        slow=True,
+        breaks={"first": stuck("multiplier.negative", 0)},
     ),
     Proof(
         name="arithmetic.accumulator",
