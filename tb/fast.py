@@ -337,6 +337,14 @@ class FastMachine:
             out.append(Element(index, name.decode(), bits.value, words.value))
         return out
 
+    def contents(self, element: Element) -> np.ndarray:
+        """Its words as they are now, uint8 [words, bytes], least significant byte first."""
+        stride = ctypes.c_uint64()
+        first = self._lib.weft_contents(self._machine, element.index, ctypes.byref(stride))
+        data = ctypes.string_at(first, element.words * stride.value)
+        words = np.frombuffer(data, np.uint8).reshape(element.words, stride.value)
+        return words[:, : -(-element.bits // 8)].copy()
+
     def bit(self, element: Element, word: int, bit: int) -> int:
         """A bit of the state as it is now."""
         return self._lib.weft_bit(self._machine, element.index, word, bit)
@@ -487,6 +495,7 @@ def _load(library: Path) -> ctypes.CDLL:
         "weft_escape": (ctypes.c_char_p, machine),
         "weft_state": (u64, machine),
         "weft_element": (ctypes.c_char_p, machine, u64, ctypes.POINTER(u64), ctypes.POINTER(u64)),
+        "weft_contents": (ctypes.c_void_p, machine, u64, ctypes.POINTER(u64)),
         "weft_bit": (ctypes.c_int, machine, u64, u64, u64),
         "weft_flip": (None, machine, u64, u64, u64, u64),
         "weft_invert": (None, machine, u64, u64, u64),

@@ -393,6 +393,12 @@ WEFT_API const char* weft_element(Machine* m, uint64_t index, uint64_t* bits, ui
     return element.name.c_str();
 }
 
+// The words of an element, `stride` bytes apart, least significant byte first.
+WEFT_API const uint8_t* weft_contents(Machine* m, uint64_t index, uint64_t* stride) {
+    *stride = m->state[index].stride;
+    return m->state[index].data;
+}
+
 WEFT_API int weft_bit(Machine* m, uint64_t index, uint64_t word, uint64_t bit) {
     const Element& element = m->state[index];
     return element.data[word * element.stride + bit / 8] >> (bit % 8) & 1;

@@ -19,10 +19,11 @@ from weft.host.timing.prediction import Prediction
 from weft.tb.memory_model import Channel
 from weft.tb.session import DONE
 
-from . import mutants, test_faults, test_faults_bus, test_faults_reset
+from . import mutants, onchip, test_faults, test_faults_bus, test_faults_reset
 from .campaigns import broken
 from .faults import Bench
 from .flips import check_address_registers, check_guard
+from .onchip import Memories, Part
 from .programs import Generator
 
 #: A check of a machine: AssertionError or DeviceError where it is wrong.
@@ -65,7 +66,7 @@ def checks(
 class Run:
     """A random program, where it lies, the memory it runs on, and how it ends.
 
-    `prediction` is None where memory stalls.
+    `memories` are those on chip afterwards; `prediction` is None where memory stalls.
     """
 
     seed: int
@@ -74,6 +75,7 @@ class Run:
     latency: int
     stalls: int
     expected: Result
+    memories: dict[Part, np.ndarray]
     prediction: Prediction | None
 
 
@@ -88,7 +90,8 @@ def random_runs(config: Config, count: int) -> list[Run]:
         stalls = seed + 1 if seed % 3 == 2 else 0
         prediction = None if stalls else predict(config, job.code, latency=latency)
         place = seed if seed % 2 else 0
-        out.append(Run(seed, job, place, latency, stalls, golden.run(job), prediction))
+        expected, memories = golden.run(job), onchip.contents(golden.machine)
+        out.append(Run(seed, job, place, latency, stalls, expected, memories, prediction))
     return out
 
 
@@ -100,12 +103,13 @@ def _exact(bench: Bench, run: Run) -> None:
     assert outcome.status == DONE
     assert (result.error, result.tag) == (expected.error, expected.tag)
     assert result.segments == expected.segments
+    assert not Memories(bench.config, bench.machine).difference(run.memories)
     if run.prediction is not None:
         retired = result.retired[np.lexsort((result.retired[:, 1], result.retired[:, 0]))]
         assert retired.tolist() == run.prediction.retired.tolist()
         assert result.counters == run.prediction.counters
     bench.check_account(outcome)
-    assert not bench.machine.escape
+    assert bench.machine and not bench.machine.escape
 
 
 def _broken(bench: Bench, seed: int) -> None:

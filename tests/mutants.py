@@ -264,9 +264,9 @@ def _named(verilog: str) -> str:
 
 
 def _public(verilog: str) -> str:
-    """The netlist with its registers accessible from C++."""
+    """The netlist with its registers and memories accessible from C++."""
     return re.sub(
-        r"^(  reg (?:\[\d+:0\] )?\\\S+ )( = .*;|;)$",
+        r"^(  reg (?:\[\d+:0\] )?\\\S+ (?: ?\[\d+:0\])?)( = .*;|;)$",
         r"\1/*verilator public_flat_rw*/ \2",
         verilog,
         flags=re.MULTILINE,
