@@ -132,16 +132,18 @@ class Bench:
         """Change the memory's behaviour: fields of ``Options``; without any, it behaves."""
         self.machine.set_options(replace(self._memory, **changes))
 
-    def prepare(self, job: Job, *, watchdog: int = 0, place: int = 0, **memory: int) -> None:
+    def prepare(
+        self, job: Job, *, watchdog: int = 0, place: int = 0, tight: int = False, **memory: int
+    ) -> None:
         """Place `job` in memory and set the registers; the machine must be idle.
 
-        `place`, if not 0, is the seed of :func:`~.placement.scattered`.
+        `place`, if not 0, is the seed of :func:`~.placement.scattered`, which `tight` goes to.
         """
         self.memory(**memory)
         self._watchdog = watchdog
         session = prepare(self.config, job, watchdog=watchdog)
         if place:
-            session = scattered(self.config, job, place, watchdog=watchdog)
+            session = scattered(self.config, job, place, watchdog=watchdog, tight=tight)
         self._session = session
         self.machine.map(*session.regions)
         values = dict(session.setup)
@@ -161,9 +163,11 @@ class Bench:
             raise Hang(f"no end within {limit} cycles")
         return self.outcome()
 
-    def run(self, job: Job, *, watchdog: int = 0, place: int = 0, **memory: int) -> Outcome:
+    def run(
+        self, job: Job, *, watchdog: int = 0, place: int = 0, tight: int = False, **memory: int
+    ) -> Outcome:
         """All of it."""
-        self.prepare(job, watchdog=watchdog, place=place, **memory)
+        self.prepare(job, watchdog=watchdog, place=place, tight=tight, **memory)
         self.go()
         return self.finish()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import random
 import re
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -289,11 +290,16 @@ BEFORE_THE_GUARD = re.compile(r"\.splitter\.|_engine\.bursts\.|\.frontend\.fetch
 
 
 def check_guard(bench: Bench, count: int = 300) -> None:
-    """No burst outside its window, whatever bit on the way of an address flips."""
+    """No burst outside its window, whatever bit on the way of an address flips.
+
+    Where the guard refuses one, the machine stops with CORRUPT: reads and writes that it refuses
+    are among them.
+    """
     _, job = story(bench.gemm)
     elements = [e for e in bench.machine.elements() if BEFORE_THE_GUARD.search(e.name)]
     cycles = bench.run(job).result.counters["CYCLES"]
     rng = random.Random(0)
+    refused: Counter[bool] = Counter()
     for seed in range(count):
         element = rng.choice(elements)
         word, bit = rng.randrange(element.words), rng.randrange(element.bits)
@@ -306,3 +312,6 @@ def check_guard(bench: Bench, count: int = 300) -> None:
         bench.machine.flip(NEVER, element, word, bit)
         assert not bench.machine.escape, f"{flip}: {bench.machine.escape}"
         assert ended, flip
+        writes = re.search(r"store_unit|write_engine", element.name) is not None
+        refused[writes] += bench.read("ERROR") == Error.CORRUPT
+    assert min(refused[False], refused[True]) >= 3, refused

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 from weft.hdl.config import Config
-from weft.hdl.isa import Opcode, Segment
+from weft.hdl.isa import PEERS, Opcode, Segment
 from weft.host.device import Job, Result
 from weft.host.golden import GoldenDevice
 from weft.host.timing.machine import predict
@@ -24,7 +25,7 @@ from .campaigns import broken
 from .faults import Bench
 from .flips import check_address_registers, check_guard
 from .onchip import Memories, Part
-from .programs import Generator
+from .programs import Generator, RandomProgram
 
 #: A check of a machine: AssertionError or DeviceError where it is wrong.
 Check = Callable[[Bench], object]
@@ -53,9 +54,9 @@ def checks(
     faults
         With programs and buses that are at fault.
     """
-    yield [
-        (f"program {run.seed}", partial(_exact, run=run)) for run in random_runs(config, 0, _FIRST)
-    ]
+    yield _runs(random_runs(config, 0, _FIRST))
+    yield _runs(token_runs(config) if component in ("semaphores", "load") else [])
+    yield _runs(transfer_runs(config) if component in _DMA else [])
     if faults:
         tests: list[tuple[str, Check]] = []
         for test, *arguments in _TESTS[component]:
@@ -65,18 +66,17 @@ def checks(
         if config.name == "tiny" and tests:
             tests += [(f"broken program {k}", partial(_broken, seed=k)) for k in range(24)]
         yield tests
-    runs = random_runs(config, _FIRST, programs)
-    yield [(f"program {run.seed}", partial(_exact, run=run)) for run in runs]
+    yield _runs(random_runs(config, _FIRST, programs))
 
 
 @dataclass(frozen=True)
 class Run:
-    """A random program, where it lies, the memory it runs on, and how it ends.
+    """A program, where it lies, the memory it runs on, and how it ends.
 
     `memories` are those on chip afterwards; `prediction` is None where memory stalls.
     """
 
-    seed: int
+    name: str
     job: Job
     place: int
     latency: int
@@ -88,18 +88,46 @@ class Run:
 
 @cache
 def random_runs(config: Config, first: int, end: int) -> list[Run]:
-    """Programs of these seeds, to run one after the other on a new machine; a third with stalls."""
-    generator, golden = Generator(config), GoldenDevice(config)
-    out = []
-    for seed in range(first, end):
-        job = generator.program(seed).job
-        latency = (50, 1, 7)[seed % 3]
-        stalls = seed + 1 if seed % 3 == 2 else 0
+    """Random programs of these seeds."""
+    generator = Generator(config)
+    return _expected(config, "program", map(generator.program, range(first, end)))
+
+
+@cache
+def token_runs(config: Config) -> list[Run]:
+    """Those of ``test_tokens``."""
+    generator = Generator(config)
+    pairs = [(a, b) for a, peers in PEERS.items() for b in peers]
+    programs = (
+        generator.tokens(k, a, b, chase=chase)
+        for k, (a, b), chase in product((0, 1), pairs, (False, True))
+    )
+    return _expected(config, "tokens", programs)
+
+
+@cache
+def transfer_runs(config: Config) -> list[Run]:
+    """Those of ``test_transfers``."""
+    return _expected(config, "transfers", map(Generator(config).transfers, range(20)))
+
+
+def _expected(config: Config, name: str, programs: Iterable[RandomProgram]) -> list[Run]:
+    """To run one after the other on a new machine, every third with stalls."""
+    golden, out = GoldenDevice(config), []
+    for k, program in enumerate(programs):
+        job = program.job
+        latency = (50, 1, 7)[k % 3]
+        stalls = k + 1 if k % 3 == 2 else 0
         prediction = None if stalls else predict(config, job.code, latency=latency)
-        place = seed if seed % 2 else 0
         expected, memories = golden.run(job), onchip.contents(golden.machine)
-        out.append(Run(seed, job, place, latency, stalls, expected, memories, prediction))
+        place = k if k % 2 else 0
+        run = Run(f"{name} {k}", job, place, latency, stalls, expected, memories, prediction)
+        out.append(run)
     return out
+
+
+def _runs(runs: list[Run]) -> list[tuple[str, Check]]:
+    return [(run.name, partial(_exact, run=run)) for run in runs]
 
 
 def _exact(bench: Bench, run: Run) -> None:
@@ -152,6 +180,7 @@ _WAITING = (
 _READING = (
     *((test_faults.test_window_edges, Opcode.LOAD, segment) for segment in Segment),
     (test_faults.test_windows_without_memory_or_beyond_the_address_space, Opcode.LOAD),
+    (test_faults.test_window_edges_anywhere, Opcode.LOAD),
     (test_faults_bus.test_exclusive_okay_is_none,),
     (test_faults_bus.test_an_error_while_the_bus_is_silent,),
     (test_faults.test_the_first_error_in_program_order_wins,),
@@ -163,6 +192,7 @@ _READING = (
 _WRITING = (
     *((test_faults.test_window_edges, Opcode.STORE, segment) for segment in Segment),
     (test_faults.test_windows_without_memory_or_beyond_the_address_space, Opcode.STORE),
+    (test_faults.test_window_edges_anywhere, Opcode.STORE),
     (test_faults_bus.test_every_write_burst_fails,),
     (test_faults_bus.test_exclusive_okay_is_none,),
     (test_faults.test_the_first_error_in_program_order_wins,),
@@ -177,6 +207,7 @@ _RESETS = (
     (test_faults_reset.test_soft_reset_repeated_in_every_cycle,),
     (test_faults_reset.test_reset_in_every_cycle, False),
 )
+_DMA = {"load", "store", "read engine", "write engine"}
 #: Tests of ``make test`` that have to do with a component, and what they are called with.
 _TESTS: dict[str, tuple[tuple, ...]] = {
     "array": (),

@@ -61,6 +61,7 @@ write_json flat.json
 _EQUAL = """\
 read_rtlil flat.il
 {mutate}
+splitnets -driver
 cd weft
 select -set state t:$dff t:$dffe t:$sdff t:$sdffe t:$sdffce t:$mem_v2
 select -set forward i:mutant %co*:-$dff,$dffe,$sdff,$sdffe,$sdffce,$mem_v2 @state %d
@@ -68,6 +69,7 @@ select -set cone @forward %ci*:-$dff,$dffe,$sdff,$sdffe,$sdffce,$mem_v2 @state %
 submod -name cone @cone
 cd ..
 hierarchy -top cone
+select -assert-none i:* o:* %i
 rename cone without
 copy without with
 delete -port without/w:mutant with/w:mutant

@@ -13,11 +13,13 @@ from weft.tb.session import PAGE, Session, prepare
 _SIZE_BITS = 32
 
 
-def scattered(config: Config, job: Job, seed: int, *, watchdog: int = 0) -> Session:
+def scattered(
+    config: Config, job: Job, seed: int, *, watchdog: int = 0, tight: int = False
+) -> Session:
     """`job`, a legal program, at random pages; its cycles and what it computes stay the same.
 
     Each segment's window begins anywhere below its contents; the offsets of LOADs and STOREs grow
-    by as much. The window ends with its contents or anywhere above.
+    by as much. The window ends with its contents or, unless `tight`, anywhere above.
     """
     rng = random.Random(seed)
     top = 1 << config.addr_bits
@@ -38,7 +40,7 @@ def scattered(config: Config, job: Job, seed: int, *, watchdog: int = 0) -> Sess
         shift = 0 if name == "PROGRAM" else rng.choice((below, rng.randrange(below + 1)))
         shift = shift // PAGE * PAGE
         base, needed = at - shift, shift + size
-        if name != "PROGRAM" and rng.random() < 0.5:
+        if name != "PROGRAM" and not tight and rng.random() < 0.5:
             needed = rng.randrange(needed, min(1 << _SIZE_BITS, top - base))
         places[name], shifts[name] = at, shift
         setup += [

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -50,6 +50,24 @@ _LEAST = {
     Unit.STORE: (Opcode.STORE, {"segment": Segment.OUTPUT}),
 }
 
+
+#: The same where they have nothing in common, and the field that makes them take longer.
+_APART: dict[Unit, Callable[[Config], dict[str, int]]] = {
+    Unit.LOAD: lambda config: {"local": 0},
+    Unit.MATMUL: lambda config: {
+        "act": config.act_bank_bytes,
+        "acc": 0,
+        "width": 99,
+        "pixel_pitch": 1,
+    },
+    Unit.VECTOR: lambda config: {
+        "src": config.acc_half,
+        "dst": config.act_bytes // 2,
+        "dst_pixel": 1,
+    },
+    Unit.STORE: lambda config: {"local": config.act_bytes - config.act_bank_bytes},
+}
+_LENGTH = {Unit.LOAD: "length", Unit.MATMUL: "ox", Unit.VECTOR: "ox", Unit.STORE: "length"}
 
 #: What takes too long, or too much memory, for programs of every day; segments of 16 MiB and more.
 EXTREMES: dict[str, list[tuple[Opcode, dict[str, int]]]] = {
@@ -98,17 +116,41 @@ class Generator:
     def program(self, seed: int, *, most: int = 24) -> RandomProgram:
         """A program of up to `most` instructions and a few; some are crowds of tiny ones."""
         rng = self._begin(seed)
-        draws = Draws(self._config, rng, self._sizes, wild=rng.choice((0, 0.3, 0.5)))
+        draws = self._draws(rng.choice((0, 0.3, 0.5)))
         steps: list[Step] = [] if rng.random() < 0.05 else [self._parameters()]
         tokens: list[tuple[int, Unit, int, Unit]] = []
         kind = rng.random()
         if kind < 0.01:
-            tokens = self._crowd(steps)
+            producer = rng.choice([*Unit])
+            consumer = rng.choice(PEERS[producer])
+            count = rng.choice((SEMAPHORE_MAX, rng.randrange(8, SEMAPHORE_MAX)))
+            tokens = self._crowd(steps, producer, consumer, count)
         elif kind > 0.04:
             for _ in range(rng.randint(0, most)):
                 steps.append(self._legal(draws, rng.choices([*_SHARES], [*_SHARES.values()])[0]))
             steps += [self._legal(draws, Opcode.STORE) for _ in range(rng.randint(1, 2))]
         return self._finish(seed, steps, tokens)
+
+    def tokens(self, seed: int, producer: Unit, consumer: Unit, *, chase: bool) -> RandomProgram:
+        """A program whose instructions wait for tokens of one semaphore.
+
+        As many as it can count, or (`chase`) one unit closely behind the other. Which of the
+        semaphores of the pair it is depends on `seed`.
+        """
+        self._begin(seed)
+        steps: list[Step] = [self._parameters()]
+        if chase:
+            taken = self._chase(steps, producer, consumer)
+        else:
+            taken = self._crowd(steps, producer, consumer, SEMAPHORE_MAX)
+        return self._finish(seed, steps, taken, k=seed % 2)
+
+    def transfers(self, seed: int, *, most: int = 30) -> RandomProgram:
+        """A program of LOADs and STOREs alone, whose fields are at their edges often."""
+        rng = self._begin(seed)
+        draws = self._draws(0.6)
+        opcodes = rng.choices((Opcode.LOAD, Opcode.STORE), k=most)
+        return self._finish(seed, [self._legal(draws, opcode) for opcode in opcodes], [])
 
     def assemble(
         self,
@@ -131,12 +173,22 @@ class Generator:
         self._sizes = tuple(size - less for size, less in zip(whole, ragged, strict=True))
         return rng
 
+    def _draws(self, wild: float) -> Draws:
+        return Draws(self._config, self._rng, self._sizes, wild=wild)
+
     def _finish(
-        self, seed: int, steps: list[Step], tokens: list[tuple[int, Unit, int, Unit]]
+        self,
+        seed: int,
+        steps: list[Step],
+        tokens: list[tuple[int, Unit, int, Unit]],
+        k: int | None = None,
     ) -> RandomProgram:
-        """Semaphores, which the checker then checks, and memory."""
+        """Semaphores, which the checker then checks, and memory.
+
+        Hazards take semaphore `k` of each pair, or (2) both as they come; tokens the other one.
+        """
         rng, config = self._rng, self._config
-        k = rng.choice((0, 1, 2))  # 2: both semaphores of a pair, as they come
+        k = rng.choice((0, 1, 2)) if k is None else k
         instructions = synchronise(
             steps,
             config.queue_depth,
@@ -208,17 +260,31 @@ class Generator:
                 out.append((i, producer, j, consumer))
         return out
 
-    def _crowd(self, steps: list[Step]) -> list[tuple[int, Unit, int, Unit]]:
+    def _crowd(
+        self, steps: list[Step], producer: Unit, consumer: Unit, count: int
+    ) -> list[tuple[int, Unit, int, Unit]]:
         """Many tiny instructions, whose tokens wait for as many of another unit's."""
-        rng = self._rng
-        producer = rng.choice([*Unit])
-        consumer = rng.choice(PEERS[producer])
-        count = rng.choice((SEMAPHORE_MAX, rng.randrange(8, SEMAPHORE_MAX)))
         first = len(steps)
         for unit in (producer, consumer):
             step = self._step(*_LEAST[Unit.MATMUL if unit == Unit.WEIGHT else unit])
             steps += [replace(step) for _ in range(count)]
         return [(first + i, producer, first + count + i, consumer) for i in range(count)]
+
+    def _chase(
+        self, steps: list[Step], producer: Unit, consumer: Unit
+    ) -> list[tuple[int, Unit, int, Unit]]:
+        """Two units that run side by side on tokens, the one a few instructions ahead."""
+        made: dict[Unit, list[int]] = {producer: [], consumer: []}
+        for k in range(48):
+            for unit in (producer, consumer) if k >= 4 else (producer,):
+                executes = Unit.MATMUL if unit == Unit.WEIGHT else unit
+                opcode, fields = _LEAST[executes]
+                apart = {**fields, **_APART[executes](self._config)}
+                apart[_LENGTH[executes]] = self._rng.choice((1, 1, 2, 9))
+                made[unit].append(len(steps))
+                steps.append(self._step(opcode, apart))
+        pairs = zip(made[producer], made[consumer], strict=False)
+        return [(i, producer, j, consumer) for i, j in pairs]
 
 
 def _effects(region: Region, write: bool, config: Config) -> list[Access]:

@@ -241,6 +241,21 @@ def test_window_edges(bench, opcode, segment):
 
 
 @pytest.mark.parametrize("opcode", [Opcode.LOAD, Opcode.STORE], ids=lambda o: o.name)
+def test_window_edges_anywhere(bench, opcode):
+    """The same where windows are far larger and lie anywhere in the address space."""
+    near = [(f, inside) for f, inside in edges(bench.config.bus_bytes) if f["offset"] <= 2 * SIZE]
+    for place in range(1, 9):
+        for fields, inside in near:
+            job = transfer(opcode, Segment.SCRATCH, **fields)
+            outcome = bench.run(job, place=place, tight=True)
+            assert check_same(bench, job, outcome, memory=inside) == outcome.error, fields
+            assert (outcome.error[0] == Error.NONE) == inside, fields
+            assert not bench.machine.escape
+            assert bench.reset() == 0
+    bench.check_known()
+
+
+@pytest.mark.parametrize("opcode", [Opcode.LOAD, Opcode.STORE], ids=lambda o: o.name)
 def test_windows_without_memory_or_beyond_the_address_space(bench, opcode):
     """A window that the memory does not fill ends in a bus error, beyond 2^addr_bits in WINDOW."""
     bus, top = bench.config.bus_bytes, 1 << bench.config.addr_bits

@@ -22,6 +22,7 @@ from .flips import (
     Sampler,
     Subject,
     check_address_registers,
+    check_guard,
     library,
     network,
     random_program,
@@ -127,6 +128,12 @@ def test_no_flip_in_an_address_register_shows():
     """Neither on the bus, nor in a counter, nor in the result."""
     machine = fast.FastMachine(library(TINY))
     assert check_address_registers(Bench(TINY, machine=machine)) > 250
+    machine.close()
+
+
+def test_the_guard_refuses_what_leaves_its_window():
+    machine = fast.FastMachine(library(TINY))
+    check_guard(Bench(TINY, machine=machine), 150)
     machine.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from weft.hdl.config import PRESETS, Config, load
+from weft.hdl.isa import PEERS, Unit
 from weft.host import compiler, interpreter
 from weft.host.run import run
 from weft.tb.devices import VerilatorDevice
@@ -44,6 +46,30 @@ def test_packed():
     bench = Bench(replace(PRESETS["tiny"], name="packed", rows=8, packed=True))
     for seed in range(PROGRAMS // 2):
         differences = bench.differences(seed, latency=(1, 7, 50)[seed % 3], stalls="none")
+        assert not differences, differences[0]
+    bench.close()
+
+
+@pytest.mark.parametrize("config", CONFIGS[:3], ids=lambda c: c.name)
+def test_tokens(config: Config):
+    """Each semaphore up to all that it counts, and taken in the cycles in which it is posted."""
+    generator, bench = Generator(config), Bench(config)
+    for k, producer, consumer in product((0, 1), Unit, Unit):
+        if consumer in PEERS[producer]:
+            for chase in (False, True):
+                program = generator.tokens(k, producer, consumer, chase=chase)
+                differences = bench.compare(program, latency=(1, 7)[k])
+                assert not differences, differences[0]
+    bench.close()
+
+
+@pytest.mark.parametrize("config", CONFIGS[:3], ids=lambda c: c.name)
+@pytest.mark.parametrize("stalls", STALLS)
+def test_transfers(config: Config, stalls: str):
+    """LOADs and STOREs alone, many at a time, with fields at their edges."""
+    generator, bench = Generator(config), Bench(config)
+    for seed in range(20):
+        differences = bench.compare(generator.transfers(seed), latency=30, stalls=stalls)
         assert not differences, differences[0]
     bench.close()
 
