@@ -30,8 +30,8 @@ from .programs import Generator, RandomProgram
 #: A check of a machine: AssertionError or DeviceError where it is wrong.
 Check = Callable[[Bench], object]
 
-#: So many programs run before the tests of faults: they notice most mutants.
-_FIRST = 12
+#: So many random programs run before everything else: they notice most mutants.
+_FIRST = 40
 #: Seconds after which a mutant counts as one that hangs the simulator.
 PATIENCE = 1200
 

@@ -12,6 +12,7 @@ from weft.hdl.registers import Error
 from . import functional, mutants, verilog_coverage
 from . import measures as recorded
 from .campaigns import branches
+from .liveness import Liveness
 from .programs import Generator
 
 ROOT = Path(__file__).parents[1]
@@ -112,7 +113,31 @@ def test_the_netlist_of_mutants_can_be_reached():
     assert "reg [15:0] mutant /*verilator public_flat_rw*/ = 0;" in text
     assert "reg [1:0] \\held.register0 /*verilator public_flat_rw*/  = 2'h0;" in text
     assert "= \\held.register0 ;" in text
-    assert "\\memory  [7:0];" in text
+    assert "\\memory  [7:0]/*verilator public_flat_rw*/ ;" in text
+
+
+def test_what_nothing_depends_on_is_no_mutant():
+    """An adder of 4 bits whose upper two only feed themselves, and a register that nobody reads."""
+
+    def cell(kind: str, **connections: list[int | str]) -> dict:
+        return {"type": kind, "connections": connections}
+
+    cells = {
+        "sum": cell("$add", A=[10, 11, 12, 13], B=["1", "0", "0", "0"], Y=[20, 21, 22, 23]),
+        "count": cell("$dff", CLK=[2], D=[20, 21, 22, 23], Q=[10, 11, 12, 13]),
+        "base": cell("$shr", A=[30, 31, 32, 33], B=["0", 3], Y=[40, 41]),
+        "unread": cell("$dff", CLK=[2], D=[10], Q=[50]),
+        "windows": cell("$dff", CLK=[2], D=[4, 5, 6, 7], Q=[30, 31, 32, 33]),
+    }
+    ports = {"o": {"direction": "output", "bits": [10, 11, 40]}}
+    liveness = Liveness({"cells": cells, "ports": ports})
+    for name, port, live in (
+        ("sum", "A", [0, 1]), ("sum", "Y", [0, 1]), ("count", "D", [0, 1]), ("count", "Q", [0, 1]),
+        ("base", "A", [0, 2]), ("base", "B", [0, 1]), ("base", "Y", [0]),
+        ("windows", "D", [0, 2]), ("unread", "D", []),
+    ):  # fmt: skip
+        bits = range(len(cells[name]["connections"][port]))
+        assert [bit for bit in bits if liveness.lives(name, port, bit)] == live, (name, port)
 
 
 def test_a_mutant_is_read_from_what_yosys_lists():
