@@ -8,7 +8,7 @@ from amaranth.hdl import signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from .isa import FORMATS, SEMAPHORES, Opcode, Segment
+from .isa import FORMATS, Opcode, Segment
 from .registers import Error
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ JUMP_SETUP = 3
 PC_BITS = 24
 #: Width of an error code.
 ERROR_BITS = max(Error).bit_length()
-#: Number of semaphores.
-SEMAPHORE_COUNT = len(SEMAPHORES)
 #: Width of a segment's number.
 SEGMENT_BITS = max(Segment).bit_length()
 #: Width of an ACT byte address in an instruction.

@@ -97,7 +97,6 @@ class Affine(wiring.Component):
     """
 
     def __init__(self, *, width: int, loops: int, moving: Sequence[int]):
-        self._loops = loops
         self._moving = tuple(sorted(moving))
         if not self._moving or not all(0 <= k < loops for k in self._moving):
             raise ValueError(f"moving must name loops from 0 to {loops - 1}, not {moving!r}")

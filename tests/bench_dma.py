@@ -24,7 +24,6 @@ BUS = CONFIG.bus_bytes
 SEGMENT_BYTES = 1 << 15
 #: Segments lie apart, one of them across 2^32 where addresses are that wide.
 BASES = (0x1000_0000, 0x2000_1000, 0x7FFF_F000, (1 << CONFIG.addr_bits) - 0x10_0000)
-WORD = instruction_layout(Opcode.LOAD)
 
 
 async def begin(dut, **inputs: int) -> Cycles:
