@@ -111,6 +111,8 @@ class MatmulUnit(wiring.Component):
         reads = Signal()
         y_left = Signal.like(head.oy)
         x_left = Signal.like(head.ox)
+        y_last = Signal()  # y_left is 1
+        x_last = Signal()
         y_start = Signal(ACT_ADDR_BITS)
         base = Signal(ACT_ADDR_BITS)
         row = Signal(signed(COORDINATE_BITS))
@@ -124,9 +126,10 @@ class MatmulUnit(wiring.Component):
         take = Signal()
         start = Signal()
         held = Signal()
+        tile_reads = Signal()  # the tile to be taken adds to the accumulators
         m.d.comb += [
             launch.eq(streaming & ~(first & (~self.loaded | held))),
-            tile_end.eq(launch & (x_left == 1) & (y_left == 1)),
+            tile_end.eq(launch & x_last & y_last),
             start.eq(take & plan.first),
             take.eq(
                 planner.ready
@@ -141,24 +144,32 @@ class MatmulUnit(wiring.Component):
             self.unit.stall.eq(active & ~launch),
             self.launch.eq(launch & first),
             next_job.eq(Mux(start, head.as_value(), job.as_value())),
+            tile_reads.eq(~plan.block_first | Mux(plan.first, head.accumulate, job.accumulate)),
         ]
         m.d.sync += job.eq(next_job)
 
+        after_entry = Signal(entry_bits)
         next_entry = Signal(entry_bits)
-        m.d.comb += next_entry.eq(entry + launch)
+        m.d.comb += [
+            after_entry.eq(entry + 1),
+            next_entry.eq(Mux(launch, after_entry, entry)),
+        ]
         m.d.sync += entry.eq(next_entry)
         with m.If(launch):
             m.d.sync += first.eq(0)
-            with m.If(x_left != 1):
+            with m.If(~x_last):
                 m.d.sync += [
                     x_left.eq(x_left - 1),
+                    x_last.eq(x_left == 2),
                     base.eq(base + pixel_step),
                     col.eq(col + job.sx),
                 ]
             with m.Else():
                 m.d.sync += [
                     x_left.eq(job.ox),
+                    x_last.eq(job.ox == 1),
                     y_left.eq(y_left - 1),
+                    y_last.eq(y_left == 2),
                     y_start.eq(y_start + row_step),
                     base.eq(y_start + row_step),
                     col.eq(job.ix0),
@@ -176,9 +187,11 @@ class MatmulUnit(wiring.Component):
                 lanes.eq(plan.lanes),
                 first.eq(1),
                 last_tile.eq(plan.last),
-                reads.eq(~plan.block_first | next_job.accumulate),
+                reads.eq(tile_reads),
                 y_left.eq(next_job.oy),
                 x_left.eq(next_job.ox),
+                y_last.eq(Mux(plan.first, head.oy == 1, job.oy == 1)),
+                x_last.eq(Mux(plan.first, head.ox == 1, job.ox == 1)),
                 y_start.eq(plan.base),
                 base.eq(plan.base),
                 row.eq(next_job.iy0),
@@ -193,14 +206,23 @@ class MatmulUnit(wiring.Component):
                 pixel_step.eq(times(head.pixel_pitch, head.sx)),
             ]
 
-        # An entry that a tile reads first may be in flight from the end of the tile before.
-        clashes, launched, at = [], launch, entry
-        for k in range(1, RMW_LATENCY):
+        # An entry that a tile reads first may be in flight from the end of the tile before: held is
+        # whether the next vector's entry is one of those launched last. It is worked out a cycle
+        # ahead for each entry that may come next.
+        in_flight = [(launch, entry)]
+        for k in range(1, RMW_LATENCY - 1):
             before, before_at = Signal(name=f"launched_{k}"), Signal(entry_bits, name=f"entry_{k}")
-            m.d.sync += [before.eq(launched), before_at.eq(at)]
-            launched, at = before, before_at
-            clashes.append(launched & (at == entry))
-        m.d.comb += held.eq(reads & Cat(clashes).any())
+            m.d.sync += [before.eq(in_flight[-1][0]), before_at.eq(in_flight[-1][1])]
+            in_flight.append((before, before_at))
+
+        def clashes(value):
+            return Cat(launched & (at == value) for launched, at in in_flight).any()
+
+        ahead = Mux(launch, clashes(after_entry), clashes(entry))
+        at_tile = Mux(
+            plan.first, clashes(head.acc), Mux(plan.block_first, ahead, clashes(block_entry))
+        )
+        m.d.sync += held.eq(Mux(take, tile_reads & at_tile, reads & ahead))
 
         self._read(m, launch, lanes, base, row, col, job)
 
