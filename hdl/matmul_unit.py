@@ -219,9 +219,8 @@ class MatmulUnit(wiring.Component):
             return Cat(launched & (at == value) for launched, at in in_flight).any()
 
         ahead = Mux(launch, clashes(after_entry), clashes(entry))
-        at_tile = Mux(
-            plan.first, clashes(head.acc), Mux(plan.block_first, ahead, clashes(block_entry))
-        )
+        at_start = clashes(head.acc[:entry_bits])
+        at_tile = Mux(plan.first, at_start, Mux(plan.block_first, ahead, clashes(block_entry)))
         m.d.sync += held.eq(Mux(take, tile_reads & at_tile, reads & ahead))
 
         self._read(m, launch, lanes, base, row, col, job)

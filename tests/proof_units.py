@@ -150,9 +150,12 @@ def accumulates(b: Bench, damage: Damage = None) -> None:
         planning = ~dut["planner.~ready"] & (dut["planner.lane"] <= k)
         b.claim(f"plans_take_{k}", implies(takes[k], planning))
     entry, reads = dut["entry"], dut["launching"] & dut["reads"]
+    in_flight = [(dut[f"launched_{k}"], dut[f"entry_{k}"]) for k in range(1, RMW_LATENCY - 1)]
+    in_flight.append(tuple(b.past(value, "last_one") for value in in_flight[-1]))
+    same = [launched & (at == entry) for launched, at in in_flight]
+    b.claim("held", dut["held"] == (dut["reads"] & Cat(same).any()))
     for k in range(1, RMW_LATENCY):
-        same = dut[f"launched_{k}"] & (dut[f"entry_{k}"] == entry)
-        b.claim(f"no_entry_in_flight_{k}", implies(reads, ~same))
+        b.claim(f"no_entry_in_flight_{k}", implies(reads, ~same[k - 1]))
 
 
 PROOFS = (
