@@ -128,8 +128,12 @@ class BurstSplitter(wiring.Component):
             load.eq(self.transfer.valid & self.transfer.ready),
         ]
         with m.If(load):
+            m.d.sync += row_valid.eq(1)
+        with m.Elif(take):
+            m.d.sync += row_valid.eq(rows_left != 0)
+        # An empty stage takes what is offered, whether or not it is valid.
+        with m.If(~row_valid):
             m.d.sync += [
-                row_valid.eq(1),
                 row_beats.eq((new.length - 1)[shift : len(new.length)]),
                 rows_left.eq(new.rows - 1),
                 pitch.eq(new.pitch),
@@ -138,11 +142,11 @@ class BurstSplitter(wiring.Component):
                 row_pc.eq(new.pc),
             ]
         with m.Elif(take):
-            m.d.sync += [row_valid.eq(rows_left != 0), rows_left.eq(rows_left - 1)]
-        with m.If(load | take):
+            m.d.sync += rows_left.eq(rows_left - 1)
+        with m.If(~row_valid | take):
             m.d.sync += [
-                row_addr.eq(Mux(load, new.base, row_addr) + Mux(load, new.offset, pitch)),
-                row_end.eq(Mux(load, new.offset, row_end) + Mux(load, new.length, pitch)),
+                row_addr.eq(Mux(row_valid, row_addr, new.base) + Mux(row_valid, pitch, new.offset)),
+                row_end.eq(Mux(row_valid, row_end, new.offset) + Mux(row_valid, pitch, new.length)),
             ]
 
         # Burst stage: what is left of a row.
@@ -154,15 +158,14 @@ class BurstSplitter(wiring.Component):
         final_row = Signal()
         segment = Signal(SEGMENT_BITS)
         pc = Signal(PC_BITS)
-        to_page = Signal(page_bits)
-        room = Signal(burst_bits)
+        to_page = Signal(page_bits)  # beats minus one to the page's end
+        next_to_page = Signal(page_bits)
+        room = Signal(burst_bits)  # beats minus one of a burst that is not the last
         last = Signal()
         emit = Signal()
         spare_valid = Signal()
         m.d.comb += [
-            # Beats minus one to the page's end; beats minus one of a burst that is not the last.
-            to_page.eq(~addr[shift : shift + page_bits]),
-            room.eq(to_page[:burst_bits] | to_page[burst_bits:].any().replicate(burst_bits)),
+            next_to_page.eq(Mux(take, ~row_addr[shift : shift + page_bits], to_page - room - 1)),
             last.eq(left <= room),
             legal.eq(in_window & ~addr[-1]),
             emit.eq(valid & legal & ~spare_valid),
@@ -171,6 +174,12 @@ class BurstSplitter(wiring.Component):
             self.fault.code.eq(Error.WINDOW),
             self.fault.pc.eq(pc),
         ]
+        with m.If(take | emit):
+            far = next_to_page[burst_bits:].any()
+            m.d.sync += [
+                to_page.eq(next_to_page),
+                room.eq(next_to_page[:burst_bits] | far.replicate(burst_bits)),
+            ]
         with m.If(take):
             m.d.sync += [
                 valid.eq(1),

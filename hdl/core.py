@@ -35,9 +35,10 @@ class Core(wiring.Component):
     that was empty, and may start in that cycle. A semaphore posted in cycle t lets an instruction
     start in cycle t + 1.
 
-    SEMAPHORE_OVERFLOW is reported with the instruction that posts; BANK_CONFLICT with the
-    instruction in progress of VECTOR, else of STORE, else of LOAD, else of MATMUL. A WINDOW waits
-    until its instruction is the oldest, so that everything before it has completed.
+    SEMAPHORE_OVERFLOW is reported with the instruction that posts, in the cycle after;
+    BANK_CONFLICT with the instruction in progress of VECTOR, else of STORE, else of LOAD, else of
+    MATMUL. A WINDOW waits until its instruction is the oldest, so that everything before it has
+    completed.
 
     Ports
     -----
@@ -195,8 +196,9 @@ class Core(wiring.Component):
                 self.pcs[unit].eq(gate.oldest),
             ]
             with m.If(semaphores.overflow[unit]):
-                m.d.comb += [overflow.valid.eq(1), overflow.pc.eq(gate.active)]
+                m.d.sync += overflow.pc.eq(gate.active)
             working = working | port.busy | queue.o.valid
+        m.d.sync += overflow.valid.eq(Cat(semaphores.overflow).any())
         m.d.comb += [
             frontend.empty.eq(~working & self.idle),
             frontend.zero.eq(semaphores.zero),

@@ -27,11 +27,11 @@ class Dispatch(wiring.Component):
     """Moves one instruction a cycle; combinational but for the counter of instructions.
 
     A legal instruction leaves in the cycle in which every queue that takes it has room: MATMUL
-    enters those of WEIGHT and MATMUL at once. END leaves in the first cycle in which the machine is
-    `empty`: with `finish` if every semaphore is zero, else with fault SEMAPHORE_LEFT. An illegal
-    instruction (and the end of the program) stays and reports its fault in the first such cycle, so
-    that everything before it has happened, and nothing of it. After either, nothing more leaves or
-    is reported until reset.
+    enters those of WEIGHT and MATMUL at once. END stays, and ends the program in the first cycle in
+    which the machine is `empty`: with `finish` if every semaphore is zero, else with fault
+    SEMAPHORE_LEFT. An illegal instruction (and the end of the program) stays and reports its fault
+    in the first such cycle, so that everything before it has happened, and nothing of it. After
+    either, nothing more leaves or is reported until reset.
 
     Ports
     -----
@@ -48,10 +48,10 @@ class Dispatch(wiring.Component):
     tag : Out(16)
         The tag of END, in the cycle of `finish`.
     dispatched : Out(1)
-        An instruction leaves (END included).
+        An instruction leaves, or END ends the program.
     fault : Fault
     pc : Out(PC_BITS)
-        Number of instructions that left: the program counter of the next one.
+        Number of instructions that left, END included: the program counter of the next one.
     """
 
     def __init__(self):
@@ -89,7 +89,7 @@ class Dispatch(wiring.Component):
             legal.eq(present & (self.i.payload.error == Error.NONE)),
             self.tag.eq(fields_of(word, Opcode.END)["tag"]),
             self.fault.pc.eq(self.i.payload.pc),
-            self.dispatched.eq(self.i.valid & self.i.ready),
+            self.dispatched.eq((self.i.valid & self.i.ready) | self.finish),
         ]
         is_end = Signal()
         m.d.comb += [
@@ -101,7 +101,6 @@ class Dispatch(wiring.Component):
                 self.finish.eq(self.empty & self.zero),
                 self.fault.valid.eq(self.empty & ~self.zero),
                 self.fault.code.eq(Const(Error.SEMAPHORE_LEFT, ERROR_BITS)),
-                self.i.ready.eq(self.finish),
             ]
         with m.Else():
             m.d.comb += [

@@ -73,10 +73,11 @@ class FetchUnit(wiring.Component):
         level = self._buffer(m, taken)
 
         left = Signal(PC_BITS)
+        ended = Signal()  # left is 0
         m.d.comb += [
-            self.o.valid.eq(active & ((left == 0) | (level != 0))),
-            self.o.payload.end.eq(left == 0),
-            taken.eq(self.o.valid & self.o.ready & (left != 0)),
+            self.o.valid.eq(active & (ended | (level != 0))),
+            self.o.payload.end.eq(ended),
+            taken.eq(self.o.valid & self.o.ready & ~ended),
             places.eq((asked + halves - 1) // halves * halves),
             self.request.valid.eq((asked != 0) & (free >= places)),
         ]
@@ -85,12 +86,14 @@ class FetchUnit(wiring.Component):
             m.d.sync += [
                 active.eq(1),
                 left.eq(self.count),
+                ended.eq(self.count == 0),
                 free.eq(FETCH_BUFFER),
                 self.o.payload.pc.eq(0),
             ]
         with m.Else():
             m.d.sync += [
                 left.eq(left - taken),
+                ended.eq(Mux(taken, left == 1, ended)),
                 free.eq(free - requested + taken),
                 self.o.payload.pc.eq(self.o.payload.pc + taken),
             ]

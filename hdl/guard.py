@@ -66,7 +66,9 @@ class AddressRegister(wiring.Component):
 
     It holds all its bits twice, once inverted, and the parity of the first copy. The outputs are
     that copy if its parity is right, else the other one: right as long as not more than one of the
-    bits is wrong. They become the next contents, which heals the register.
+    bits is wrong. They become the next contents, which heals the register. `valid`, on which more
+    depends, does not wait for the parity: it is held a third time, mixed with another bit so that
+    synthesis keeps it, and is what two of the three say.
 
     Ports
     -----
@@ -101,12 +103,20 @@ class AddressRegister(wiring.Component):
         word = Signal(len(new))
         inverted = Signal(len(new), init=-1)
         parity = Signal()
+        mixed = Signal()  # the lowest bits of `word`, xored
         held = Signal(len(new))
         following = Signal(len(new))
+        first, second, third = word[0], ~inverted[0], mixed ^ word[1]
+        valid = (first & second) | (first & third) | (second & third)
         m.d.comb += [
-            held.eq(Mux(word.xor() == parity, word, ~inverted)),
+            held.eq(Cat(valid, Mux(word.xor() == parity, word, ~inverted)[1:])),
             Cat(self.valid, self.o_len, self.o_addr[self._shift :]).eq(held),
             following.eq(Mux(self.load, new, Cat(held[0] & ~self.ready, held[1:]))),
         ]
-        m.d.sync += [word.eq(following), inverted.eq(~following), parity.eq(following.xor())]
+        m.d.sync += [
+            word.eq(following),
+            inverted.eq(~following),
+            parity.eq(following.xor()),
+            mixed.eq(following[0] ^ following[1]),
+        ]
         return m

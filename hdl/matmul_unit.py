@@ -101,6 +101,7 @@ class MatmulUnit(wiring.Component):
         row_step = Signal(ACT_ADDR_BITS)
         pixel_step = Signal(ACT_ADDR_BITS)
         active = Signal()  # it has vectors to launch
+        over = Signal()  # it has none after this cycle
         next_job = Signal.like(head)
 
         # The tile that is streaming, and its next vector.
@@ -143,7 +144,8 @@ class MatmulUnit(wiring.Component):
             self.unit.instr.ready.eq(start),
             self.unit.stall.eq(active & ~launch),
             self.launch.eq(launch & first),
-            next_job.eq(Mux(start, head.as_value(), job.as_value())),
+            next_job.eq(Mux(over, head.as_value(), job.as_value())),
+            over.eq(~active | (last_tile & tile_end)),
             tile_reads.eq(~plan.block_first | Mux(plan.first, head.accumulate, job.accumulate)),
         ]
         m.d.sync += job.eq(next_job)
@@ -200,8 +202,9 @@ class MatmulUnit(wiring.Component):
                 block_entry.eq(tile_entry),
             ]
         with m.If(start):
+            m.d.sync += active.eq(1)
+        with m.If(over):
             m.d.sync += [
-                active.eq(1),
                 row_step.eq(times(head.row_pitch, head.sy)),
                 pixel_step.eq(times(head.pixel_pitch, head.sx)),
             ]

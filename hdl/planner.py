@@ -108,10 +108,16 @@ class Planner(wiring.Component):
         # The lane that is being planned.
         walking = Signal()
         lane = Signal(range(rows))
+        lane_first = Signal(init=1)
+        lane_last = Signal()
         beyond = Signal()  # k ≥ K
         c_left = Signal.like(head.kc)
         kx_left = Signal.like(head.kx)
         ky_left = Signal.like(head.ky)
+        c_last = Signal()  # c_left is 1
+        kx_last = Signal()
+        ky_last = Signal()
+        blocks_last = Signal()
         koff = Signal(ACT_ADDR_BITS)
         at_pixel = Signal(ACT_ADDR_BITS)  # koff where c is 0
         at_row = Signal(ACT_ADDR_BITS)  # koff where c and kx are 0
@@ -129,16 +135,17 @@ class Planner(wiring.Component):
         lookup = Signal()
         m.d.comb += [
             write.eq(walking & (~self.ready | self.take)),
-            write_last.eq(write & (lane == rows - 1)),
-            k_last.eq((c_left == 1) & (kx_left == 1) & (ky_left == 1)),
+            # A plan that waits to be taken holds up lane 0 of the next, and no other lane.
+            write_last.eq(walking & lane_last),
+            k_last.eq(c_last & kx_last & ky_last),
             block_end.eq(k_last | beyond),
-            final.eq(block_end & (blocks_left == 1)),
+            final.eq(block_end & blocks_last),
             lookup.eq(self.valid & ~looked_up & (~walking | (write_last & final))),
         ]
 
         # Lanes shift in from the top; lane 0 has arrived at the bottom when the last one comes.
         new = Signal(LanePlan(config))
-        expected = Mux(lane == 0, koff, linear)
+        expected = Mux(lane_first, koff, linear)
         m.d.comb += [
             new.jump.eq((koff - expected)[word_shift:]),
             new.row.eq(row),
@@ -153,29 +160,40 @@ class Planner(wiring.Component):
                 lanes.eq(Cat(lanes, new)[len(new.as_value()) :]),
                 linear.eq(expected + 1),
                 lane.eq(lane + 1),
+                lane_first.eq(0),
+                lane_last.eq(lane == rows - 2),
             ]
-            with m.If(lane == 0):
+            with m.If(lane_first):
                 m.d.sync += [
                     self.plan.base.eq(job.act + koff),
                     self.plan.first.eq(first),
                     self.plan.block_first.eq(block_first),
                 ]
             with m.If(~beyond):
-                with m.If(c_left != 1):
-                    m.d.sync += [c_left.eq(c_left - 1), koff.eq(koff + 1)]
-                with m.Elif(kx_left != 1):
+                with m.If(~c_last):
+                    m.d.sync += [
+                        c_left.eq(c_left - 1),
+                        c_last.eq(c_left == 2),
+                        koff.eq(koff + 1),
+                    ]
+                with m.Elif(~kx_last):
                     m.d.sync += [
                         c_left.eq(job.kc),
+                        c_last.eq(job.kc == 1),
                         kx_left.eq(kx_left - 1),
+                        kx_last.eq(kx_left == 2),
                         col.eq(col + job.dx),
                         koff.eq(at_pixel + col_step),
                         at_pixel.eq(at_pixel + col_step),
                     ]
-                with m.Elif(ky_left != 1):
+                with m.Elif(~ky_last):
                     m.d.sync += [
                         c_left.eq(job.kc),
+                        c_last.eq(job.kc == 1),
                         kx_left.eq(job.kx),
+                        kx_last.eq(job.kx == 1),
                         ky_left.eq(ky_left - 1),
+                        ky_last.eq(ky_left == 2),
                         col.eq(0),
                         row.eq(row + job.dy),
                         koff.eq(at_row + row_step),
@@ -189,11 +207,13 @@ class Planner(wiring.Component):
                 self.ready.eq(1),
                 self.plan.last.eq(final),
                 lane.eq(0),
+                lane_first.eq(1),
+                lane_last.eq(0),
                 first.eq(0),
                 block_first.eq(block_end),
             ]
             with m.If(block_end):
-                m.d.sync += blocks_left.eq(blocks_left - 1)
+                m.d.sync += [blocks_left.eq(blocks_left - 1), blocks_last.eq(blocks_left == 2)]
             with m.If(final):
                 m.d.sync += walking.eq(0)
 
@@ -206,6 +226,9 @@ class Planner(wiring.Component):
                 c_left.eq(next_job.kc),
                 kx_left.eq(next_job.kx),
                 ky_left.eq(next_job.ky),
+                c_last.eq(next_job.kc == 1),
+                kx_last.eq(next_job.kx == 1),
+                ky_last.eq(next_job.ky == 1),
                 row.eq(0),
                 col.eq(0),
                 koff.eq(0),
@@ -219,6 +242,7 @@ class Planner(wiring.Component):
                 first.eq(1),
                 block_first.eq(1),
                 blocks_left.eq(head.blocks),
+                blocks_last.eq(head.blocks == 1),
                 col_step.eq(times(head.pixel_pitch, head.dx)),
                 row_step.eq(times(head.row_pitch, head.dy)),
             ]

@@ -55,6 +55,7 @@ class InstructionQueue(wiring.Component):
         valid = Signal()
         pull = Signal()
         push = Signal()
+        kept = Signal()
         stored = Signal()
 
         def after(index: Signal):
@@ -67,15 +68,17 @@ class InstructionQueue(wiring.Component):
             pull.eq(~valid | self.o.ready),
             push.eq(self.i.valid & self.i.ready),
             stored.eq(level != 0),
+            # Written in any case, for speed; the place stays free where the head takes the entry.
             write.data.eq(self.i.payload.as_value()),
-            write.en.eq(push & (stored | ~pull)),
+            write.en.eq(push),
+            kept.eq(push & (stored | ~pull)),
         ]
-        with m.If(write.en):
+        with m.If(kept):
             m.d.sync += write.addr.eq(after(write.addr))
         with m.If(pull):
             m.d.sync += valid.eq(stored | push)
             m.d.sync += head.as_value().eq(Mux(stored, read.data, self.i.payload.as_value()))
             with m.If(stored):
                 m.d.sync += read.addr.eq(after(read.addr))
-        m.d.sync += level.eq(level + write.en - (pull & stored))
+        m.d.sync += level.eq(level + kept - (pull & stored))
         return m

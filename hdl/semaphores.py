@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -27,7 +27,8 @@ class Semaphores(wiring.Component):
     overflow : list of Out(1)
         The unit posts beyond the maximum.
     zero : Out(1)
-        Every semaphore is zero.
+        In the cycle before, every semaphore was zero and none was posted. So it is late by a cycle
+        where a take leaves them all zero, and never early.
     """
 
     def __init__(self):
@@ -44,7 +45,7 @@ class Semaphores(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        counts = []
+        somes, ups = [], []
         overflows: dict[Unit, list] = {unit: [] for unit in Unit}
         available: dict[Unit, dict[int, Signal]] = {unit: {} for unit in Unit}
         for producer, consumer, k in SEMAPHORES:
@@ -52,15 +53,15 @@ class Semaphores(wiring.Component):
             wait_at = wait_bit(consumer, producer, k).bit_length() - 1
             post_at = post_bit(producer, consumer, k).bit_length() - 1
             count = Signal(SEMAPHORE_BITS, name=name)
-            some = Signal(name=f"{name}_some")
+            some = Signal(name=f"{name}_some")  # count is not 0
             up = self.post[producer][post_at]
             down = self.take[consumer][wait_at]
-            m.d.comb += some.eq(count != 0)
             with m.If(up & ~down & (count != SEMAPHORE_MAX)):
-                m.d.sync += count.eq(count + 1)
+                m.d.sync += [count.eq(count + 1), some.eq(1)]
             with m.Elif(down & ~up):
-                m.d.sync += count.eq(count - 1)
-            counts.append(some)
+                m.d.sync += [count.eq(count - 1), some.eq(count != 1)]
+            somes.append(some)
+            ups.append(up)
             overflows[producer].append(up & ~down & (count == SEMAPHORE_MAX))
             available[consumer][wait_at] = some
         for unit in Unit:
@@ -70,8 +71,8 @@ class Semaphores(wiring.Component):
             for term in overflows[unit]:
                 overflow |= term
             m.d.comb += self.overflow[unit].eq(overflow)
-        anything = 0
-        for some in counts:
-            anything |= some
-        m.d.comb += self.zero.eq(~anything)
+        none = Signal(init=1)
+        posted = Signal()
+        m.d.sync += [none.eq(~Cat(somes).any()), posted.eq(Cat(ups).any())]
+        m.d.comb += self.zero.eq(none & ~posted)
         return m

@@ -153,9 +153,9 @@ class StoreUnit(wiring.Component):
         with m.If(done):
             m.d.sync += busy.eq(0)
         with m.If(start):
+            m.d.sync += [busy.eq(1), all_given.eq(0)]
+        with m.If(~busy):
             m.d.sync += [
-                busy.eq(1),
-                all_given.eq(0),
                 post.eq(word.post),
                 pitch.eq(word.local_pitch),
                 addr.eq(word.local),

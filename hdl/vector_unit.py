@@ -117,7 +117,9 @@ class VectorUnit(wiring.Component):
         ]
         m.d.sync += setup.eq(unit.instr.ready)
         with m.If(unit.instr.ready):
-            m.d.sync += [busy.eq(1), word.eq(head), pool.eq(head_pool)]
+            m.d.sync += busy.eq(1)
+        with m.If(~busy):
+            m.d.sync += [word.eq(head), pool.eq(head_pool)]
 
         def field(name: str):
             return Mux(pool, word.pool[name], word.drain[name])

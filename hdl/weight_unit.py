@@ -90,6 +90,7 @@ class WeightUnit(wiring.Component):
         free = Signal(init=1)  # the shadow weights may be overwritten
         decide = Signal()
         final = Signal()  # the tile to decide on is the instruction's last
+        over = Signal()  # the next instruction may start
         k_length = Signal.like(length)
         k_left = Signal.like(length)
         blocks_left = Signal.like(head.blocks)
@@ -99,9 +100,8 @@ class WeightUnit(wiring.Component):
         m.d.comb += [
             decide.eq(waiting & free),
             final.eq(block_end & (blocks_left == 1)),
-            self.unit.instr.ready.eq(
-                self.unit.instr.valid & self.unit.go & (age == 2) & (~waiting | (decide & final))
-            ),
+            over.eq(~waiting | (decide & final)),
+            self.unit.instr.ready.eq(self.unit.instr.valid & self.unit.go & (age == 2) & over),
         ]
         with m.If(decide):
             m.d.sync += addr.eq(addr + rows)
@@ -112,8 +112,9 @@ class WeightUnit(wiring.Component):
             with m.If(final):
                 m.d.sync += waiting.eq(0)
         with m.If(self.unit.instr.ready):
+            m.d.sync += waiting.eq(1)
+        with m.If(over):
             m.d.sync += [
-                waiting.eq(1),
                 k_length.eq(length),
                 k_left.eq(length),
                 blocks_left.eq(head.blocks),

@@ -35,9 +35,10 @@ class Loops(wiring.Component):
     left_k : Out(widths[k])
         What is left of `count_k`, the current iteration included.
     last : Out(loops)
-        Bit k: loop k is in its last iteration. From the cycle after `start`.
+        Bit k: loop k is in its last iteration. From the cycle after `start`; a register.
     advance : Out(loops)
-        One-hot: the loop that `step` advances; loops inside it begin anew. None at the very end.
+        One-hot: the loop that `step` advances; loops inside it begin anew. None at the very end. A
+        register.
     """
 
     def __init__(self, *, widths: Sequence[int], strides: Sequence[int] | None = None):
@@ -49,23 +50,27 @@ class Loops(wiring.Component):
         for k, width in enumerate(self._widths):
             members |= {f"count_{k}": In(width), f"left_{k}": Out(width)}
         loops = len(self._widths)
-        super().__init__({**members, "last": Out(loops), "advance": Out(loops)})
+        advance = Out(loops, init=1 << (loops - 1))
+        super().__init__({**members, "last": Out(loops), "advance": advance})
 
     def elaborate(self, platform) -> Module:
         m = Module()
         loops = range(len(self._widths))
-        last = [Signal(name=f"last_{k}") for k in loops]
-        m.d.comb += self.last.eq(Cat(last))
+        next_last = [Signal(name=f"next_last_{k}") for k in loops]
+        m.d.comb += Cat(next_last).eq(self.last)
+        m.d.sync += self.last.eq(Cat(next_last))
         for k in loops:
-            inner = Cat(last[k + 1 :]).all() if k + 1 < len(last) else 1
-            m.d.comb += self.advance[k].eq(~last[k] & inner)
+            inner = Cat(next_last[k + 1 :]).all() if k + 1 < len(next_last) else 1
+            m.d.sync += self.advance[k].eq(~next_last[k] & inner)
             count, left = getattr(self, f"count_{k}"), getattr(self, f"left_{k}")
             stride = self._strides[k]
             outside = self.advance[:k].any() if k else 0
             with m.If(self.start | (self.step & outside)):
-                m.d.sync += [left.eq(count), last[k].eq(count <= stride)]
+                m.d.sync += left.eq(count)
+                m.d.comb += next_last[k].eq(count <= stride)
             with m.Elif(self.step & self.advance[k]):
-                m.d.sync += [left.eq(left - stride), last[k].eq(left <= 2 * stride)]
+                m.d.sync += left.eq(left - stride)
+                m.d.comb += next_last[k].eq(left <= 2 * stride)
         return m
 
 

@@ -244,9 +244,9 @@ def windows(session: Session) -> list[tuple[int, int]]:
     ]
 
 
-#: What holds the address that is on the bus: its two copies and the parity.
+#: What holds the address that is on the bus: its copies and the parity.
 ADDRESS_REGISTER = re.compile(
-    r"(read|write)_engine\.address\.(word|inverted|parity)(\.register\d+)? ?$"
+    r"(read|write)_engine\.address\.(word|inverted|parity|mixed)(\.register\d+)? ?$"
 )
 
 

@@ -213,9 +213,10 @@ def read(b: Bench, damage: Damage = None, timed: bool = False) -> None:
 
 
 def copies(dut: Opened) -> Value:
-    """Whether the address register's two copies and their parity agree."""
+    """Whether the copies of the address register and their parity agree."""
     word, inverted = dut["address.word"], dut["address.inverted"]
-    return (inverted == ~word) & (dut["address.parity"] == word.xor())
+    third = dut["address.mixed"] == word[0] ^ word[1]
+    return (inverted == ~word) & (dut["address.parity"] == word.xor()) & third
 
 
 def written(length: list[Value], count: Value, sent: Value) -> list[Value]:

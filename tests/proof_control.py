@@ -37,7 +37,7 @@ def semaphores(b: Bench, damage: Damage = None) -> None:
     now = Cat(dut.overflow[unit] for unit in Unit).any()
     b.m.d.sync += lost.eq(lost | now)
     told: dict[Unit, list[Value]] = {unit: [] for unit in Unit}
-    sums, least, exact = [], [], []
+    sums, ups, least, exact = [], [], [], []
     for producer, consumer, k in SEMAPHORES:
         name = f"{producer.name}_{consumer.name}_{k}".lower()
         post = posts[producer][bit(post_bit(producer, consumer, k))]
@@ -46,13 +46,20 @@ def semaphores(b: Bench, damage: Damage = None) -> None:
         b.m.d.sync += given.eq(given + post - take)
         told[producer].append((given == SEMAPHORE_MAX) & post & ~take)
         least.append(implies(take, given != 0))
-        exact.append((dut[name] == given) & (given <= SEMAPHORE_MAX))
+        some = dut[f"{name}_some"] == (given != 0)
+        exact.append((dut[name] == given) & some & (given <= SEMAPHORE_MAX))
         sums.append(given)
+        ups.append(post)
     b.claim("never_below_zero", lost | Cat(least).all())
     b.claim("counts", lost | Cat(exact).all())
     for unit, terms in told.items():
         b.claim(f"{unit.name.lower()}_overflows", lost | (dut.overflow[unit] == Cat(terms).any()))
-    b.claim("zero", lost | (dut.zero == ~Cat(sums).any()))
+    none = ~Cat(sums).any()
+    taken, posted = b.past(Cat(takes.values()).any()), b.past(Cat(ups).any())
+    b.claim("zero", lost | taken | (dut.zero == none))
+    b.claim("zero_is_true", lost | ~dut.zero | none)
+    b.claim("zero_before", lost | (dut["none"] == b.past(none, init=1)))
+    b.claim("posted_before", dut["posted"] == posted)
 
 
 def registers(b: Bench, damage: Damage = None) -> None:
@@ -210,8 +217,8 @@ PROOFS = (
         name="control.semaphores",
         says="Each of the 28 semaphores is the integer number of its posts less its takes: it is "
         "taken from only when it is not zero, and a post beyond the maximum is reported in its "
-        "cycle, and only such a post; `zero` says that all are. After an overflow, which stops "
-        "the machine, nothing is claimed.",
+        "cycle, and only such a post; `zero` says that all are, in the cycle after a take perhaps "
+        "late. After an overflow, which stops the machine, nothing is claimed.",
         of="Semaphores, Gate",
         bench=semaphores,
         breaks={

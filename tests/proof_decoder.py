@@ -110,7 +110,7 @@ def dispatch(b: Bench, damage: Damage = None) -> None:
     b.claim("semaphores_left", left == (is_end & dut.empty & ~dut.zero & ~over))
     b.claim("semaphores_left_code", ~left | (dut.fault.code == Error.SEMAPHORE_LEFT))
     b.claim("asks_for_no_more", dut.ending == ((trap | is_end) & ~over))
-    b.claim("counts", dut.pc == b.count(leaves, "left", len(dut.pc)))
+    b.claim("counts", dut.pc == b.count(leaves | dut.finish, "left", len(dut.pc)))
     b.claim("over", dut["over"] == over)
 
 

@@ -132,6 +132,8 @@ def matmul(b: Bench, damage: Damage = None) -> Opened:
     b.claim("next_plan", implies(ready & walking, (lane == 0) & (making_first == last)))
     b.claim("rests_at_lane_0", implies(~walking, lane == 0))
     b.claim("plan_goes_on", implies(ready & ~last, walking))
+    b.claim("lane_first", dut["planner.lane_first"] == (lane == 0))
+    b.claim("lane_last", dut["planner.lane_last"] == (lane == config.rows - 1))
     return dut
 
 

@@ -115,8 +115,12 @@ def vector(b: Bench, damage: Damage = None) -> None:
     b.claim("results_are_the_windows", implies(begun, same))
     for name, digits in (("loops", stages[0].left), ("outputs", outputs)):
         for k, stride in enumerate(STRIDES):
-            last = dut[f"{name}.last_{k}"] == (digits[k] <= stride)
+            last = dut[f"{name}.last"][k] == (digits[k] <= stride)
             b.claim(f"{name}_{k}", implies(begun, last & (digits[k] != 0)))
+        last = dut[f"{name}.last"]
+        for k in range(len(last)):
+            advances = ~last[k] & last[k + 1 :].all()
+            b.claim(f"{name}_advance_{k}", dut[f"{name}.advance"][k] == advances)
 
     # A DRAIN's go on through the stages that only POOL uses.
     spare = tokens[ACC_READ_LATENCY:]

@@ -136,6 +136,10 @@ def transfers(b: Bench, config: Any, beats: int, narrow: bool, damage: Damage = 
     b.claim("rest_begins", ~(busy & in_window) | (addr >= at))
     ends = addr + (left + 1) * bus == at + up(rest.length, bus)
     b.claim("rest_ends", ~(busy & in_window) | ends)
+    to_page = dut["to_page"]
+    beat, beats_in_page = (bus - 1).bit_length(), len(to_page)
+    b.claim("to_page", ~busy | (to_page == ~addr[beat : beat + beats_in_page]))
+    b.claim("room", ~busy | (dut["room"] == Mux(to_page < beats, to_page, beats - 1)))
 
 
 def unit(b: Bench, component: Any, config: Config, damage: Damage = None) -> None:
@@ -204,13 +208,15 @@ def guards(b: Bench, config: Config, damage: Damage = None) -> None:
 def address_register(b: Bench, damage: Damage = None) -> None:
     """The address register, in which a bit flips in any cycle."""
     dut = b.add(AddressRegister(TINY), damage)
-    word, inverted, parity = (dut[name] for name in ("word", "inverted", "parity"))
-    flips = b.free(2 * len(word) + 1, "flips")
+    names = ("word", "inverted", "parity", "mixed")
+    word, inverted, parity, mixed = (dut[name] for name in names)
+    flips = b.free(2 * len(word) + 2, "flips")
     b.assume("one bit at most flips in a cycle", (flips & (flips - 1)) == 0)
     following = dut["following"]
     dut.override("word", following ^ flips[: len(word)])
-    dut.override("inverted", ~following ^ flips[len(word) : -1])
-    dut.override("parity", following.xor() ^ flips[-1])
+    dut.override("inverted", ~following ^ flips[len(word) : -2])
+    dut.override("parity", following.xor() ^ flips[-2])
+    dut.override("mixed", following[0] ^ following[1] ^ flips[-1])
     right = Signal(len(word))
     new = Cat(dut.ok, dut.len, dut.addr)
     with b.m.If(dut.load):
@@ -219,7 +225,8 @@ def address_register(b: Bench, damage: Damage = None) -> None:
         b.m.d.sync += right[0].eq(0)
     shown = Cat(dut.valid, dut.o_len, dut.o_addr[3:])
     b.claim("shows_what_it_was_given", shown == right)
-    wrong = Cat(word ^ right, inverted ^ ~right, parity ^ right.xor())
+    third = mixed ^ right[0] ^ right[1]
+    wrong = Cat(word ^ right, inverted ^ ~right, parity ^ right.xor(), third)
     b.claim("one_wrong_bit_at_most", (wrong & (wrong - 1)) == 0)
 
 
