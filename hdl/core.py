@@ -200,7 +200,8 @@ class Core(wiring.Component):
             working = working | port.busy | queue.o.valid
         m.d.sync += overflow.valid.eq(Cat(semaphores.overflow).any())
         m.d.comb += [
-            frontend.empty.eq(~working & self.idle),
+            # An overflow is to be told before END tells what is left.
+            frontend.empty.eq(~working & self.idle & ~overflow.valid),
             frontend.zero.eq(semaphores.zero),
         ]
         return gates

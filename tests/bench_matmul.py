@@ -66,7 +66,7 @@ def random_matmul(rng: random.Random, before: Instruction | None) -> Instruction
             "accumulate": int(accumulate),
             "act": rng.randrange(1 << 20),
             "wgt": rng.randrange(1 << 16),
-            "acc": acc,
+            "acc": acc + CONFIG.acc_depth * rng.randrange(3),  # taken modulo the depth
             "blocks": blocks,
             "kc": kc,
             "ky": ky,
