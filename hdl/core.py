@@ -163,6 +163,7 @@ class Core(wiring.Component):
         gates = {}
         working = Const(0)
         overflow = self.faults[3]
+        overflowing = Signal(len(Unit))
         m.d.comb += overflow.code.eq(Const(Error.SEMAPHORE_OVERFLOW, ERROR_BITS))
         for unit, port in units.items():
             name = unit.name.lower()
@@ -195,10 +196,13 @@ class Core(wiring.Component):
                 self.causes[unit].eq(gate.cause),
                 self.pcs[unit].eq(gate.oldest),
             ]
-            with m.If(semaphores.overflow[unit]):
-                m.d.sync += overflow.pc.eq(gate.active)
+            active = Signal(PC_BITS, name=f"{name}_active")  # of the cycle before
+            m.d.sync += active.eq(gate.active)
+            with m.If(overflowing[unit]):
+                m.d.comb += overflow.pc.eq(active)
             working = working | port.busy | queue.o.valid
-        m.d.sync += overflow.valid.eq(Cat(semaphores.overflow).any())
+        m.d.sync += overflowing.eq(Cat(semaphores.overflow[unit] for unit in Unit))
+        m.d.comb += overflow.valid.eq(overflowing.any())
         m.d.comb += [
             # An overflow is to be told before END tells what is left.
             frontend.empty.eq(~working & self.idle & ~overflow.valid),

@@ -218,9 +218,18 @@ class Planner(wiring.Component):
                 m.d.sync += walking.eq(0)
 
         next_job = Signal.like(head)
-        m.d.comb += next_job.eq(Mux(lookup, head.as_value(), job.as_value()))
+        # Without a lane to plan, the head is taken in every cycle; the last time is at its lookup.
+        rests = ~walking | (write_last & final)
+        m.d.comb += next_job.eq(Mux(rests, head.as_value(), job.as_value()))
         m.d.sync += job.eq(next_job)
-        with m.If((write_last & block_end) | lookup):
+        with m.If(rests):
+            m.d.sync += [
+                blocks_left.eq(head.blocks),
+                blocks_last.eq(head.blocks == 1),
+                col_step.eq(times(head.pixel_pitch, head.dx)),
+                row_step.eq(times(head.row_pitch, head.dy)),
+            ]
+        with m.If(~walking | (write_last & block_end)):
             m.d.sync += [
                 beyond.eq(0),
                 c_left.eq(next_job.kc),
@@ -241,10 +250,6 @@ class Planner(wiring.Component):
                 looked_up.eq(1),
                 first.eq(1),
                 block_first.eq(1),
-                blocks_left.eq(head.blocks),
-                blocks_last.eq(head.blocks == 1),
-                col_step.eq(times(head.pixel_pitch, head.dx)),
-                row_step.eq(times(head.row_pitch, head.dy)),
             ]
         with m.If(self.start):
             m.d.sync += looked_up.eq(0)
