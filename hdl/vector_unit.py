@@ -231,6 +231,13 @@ class VectorUnit(wiring.Component):
         ]
         m.d.comb += fetch.release.eq(release[-1])
 
+        # The lanes have flip-flops of their own for what holds for the whole instruction.
+        from_act, maximum, add = Signal(), Signal(), Signal()
+        m.d.sync += [
+            from_act.eq(pool),
+            maximum.eq(word.pool.reduce == Reduce.MAX),
+            add.eq(~pool & word.drain.residual),
+        ]
         wrongs = []
         for k in range(lanes):
             m.submodules[f"lane_{k}"] = lane = VectorLane(
@@ -241,10 +248,10 @@ class VectorUnit(wiring.Component):
                 lane.parameter.eq(self.par.data),
                 lane.take.eq(arrived.valid),
                 lane.first.eq(arrived.first),
-                lane.maximum.eq(word.pool.reduce == Reduce.MAX),
+                lane.maximum.eq(maximum),
                 lane.load.eq(arrived.load),
-                lane.pool.eq(pool),
-                lane.add.eq(~pool & word.drain.residual),
+                lane.pool.eq(from_act),
+                lane.add.eq(add),
                 lane.acc.eq(self.acc.data[k]),
                 lane.byte.eq(self.act.data[k]),
             ]
