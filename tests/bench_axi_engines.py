@@ -276,7 +276,7 @@ async def a_flipped_bit_does_not_reach_the_bus(dut):
     """Invert each bit behind the address channel in turn, with a burst that waits, and without."""
     bench, _ = await setup(dut, latency=1, stop=Channel.AR)
     address = dut.address
-    parts = (address.word, address.inverted, address.parity)
+    parts = (address.word, address.inverted, address.parity, address.mixed)
     pins = (dut.axi__arvalid, dut.axi__araddr, dut.axi__arlen)
     for request in ([], [(BASES[1] + 512, 5)]):
         bench.waiting["load"] = request
