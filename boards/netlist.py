@@ -28,6 +28,17 @@ MODELS = Path(__file__).parent / "models" / "ecp5.v"
 
 #: Cells that synthesis uses beside those of ``models/ecp5.v``. Yosys, which makes them, has models.
 LOGIC = ("LUT2", "LUT4", "PFUMX", "L6MUX21", "CCU2C", "TRELLIS_DPR16X4", "TRELLIS_FF")
+#: Yosys's model of a lookup table, in which an unknown input that does not matter does not matter;
+#: and for Verilator, which knows no unknown values, one of which it makes far less code.
+_LUT4 = """\
+`ifdef VERILATOR
+module LUT4(input A, B, C, D, output Z);
+  parameter [15:0] INIT = 0;
+  assign Z = INIT[{{D, C, B, A}}];
+endmodule
+`else
+{}
+`endif"""
 _MODULE = re.compile(r"^module (\w+).*?^endmodule$", re.MULTILINE | re.DOTALL)
 
 
@@ -73,4 +84,5 @@ def cell_models() -> str:
     folder = Path(spec.origin).parent / "share" / "ecp5"
     text = "\n".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob("*_sim.vh")))
     found = {module[1]: module[0] for module in _MODULE.finditer(text)}
+    found["LUT4"] = _LUT4.format(found["LUT4"])
     return "\n".join([MODELS.read_text(encoding="utf-8"), *(found[name] for name in LOGIC)]) + "\n"
