@@ -78,6 +78,8 @@ def check_fit(board: Board, config: Config, used: dict[str, int]) -> None:
     ]
     largest = max(fitting, key=lambda preset: preset.rows * preset.cols, default=None)
     advice = f"the largest preset that may fit is {largest.name}" if largest else "take another"
+    if worst == "dsps" and not config.packed:
+        advice += ", or packed = true, which halves the array's"
     raise BoardError(
         f"{config.name} does not fit {board.name}: it takes {used[worst]} {_NAMES[worst]} of "
         f"{board.capacity[worst]}, {over[worst]} too many; {advice}"

@@ -120,9 +120,11 @@ def test_a_machine_too_large_is_refused_at_once(tmp_path):
         build(BOARD, PRESETS["default"], tmp_path / "out")
     assert str(caught.value) == (
         "default does not fit ulx3s: it takes 256 multipliers of 156, 100 too many; the largest "
-        "preset that may fit is small"
+        "preset that may fit is small, or packed = true, which halves the array's"
     )
     assert not (tmp_path / "out").exists()
+    packed = dataclasses.replace(PRESETS["default"], packed=True)
+    check_fit(BOARD, packed, least(packed))
     check_fit(BOARD, TINY, least(TINY))
 
 
