@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..host.errors import WeftError
+from .uart import bit_time
 
 if TYPE_CHECKING:
     from amaranth.build.run import BuildPlan
 
     from ..hdl.config import Config
+    from .families import Family
     from .sdram import Sdram
+    from .shell import Shell
 
 
 class BoardError(WeftError):
@@ -27,34 +30,80 @@ class Board:
     ----------
     name
         What the command line calls it.
+    title, fpga
+        Names of the board and of its FPGA, for people.
+    family
+        Tools for its FPGA.
+    capacity
+        Of its FPGA: luts, ffs, dsps (multipliers) and brams.
+    nextpnr, packer
+        What these programs are told of the FPGA besides.
     config
-        Name of the preset that it gets unless told.
+        Preset or TOML file of the machine that it gets unless told.
     clock_mhz
         Frequency of the machine and of its memory.
+    clock
+        Settings that make a frequency in MHz; raises a ValueError if there are none.
     baud
         Of the serial line.
     chip
-        Its memory.
-    capacity
-        Of its FPGA: luts, ffs, dsps (multipliers) and brams (18 kbit).
-    nextpnr
-        What nextpnr is told of the FPGA.
+        The SDRAM that is its main memory; None: RAMs of the FPGA are.
+    memory_bytes
+        Size of the main memory.
+    memory_brams
+        Block RAMs that it takes.
+    loader
+        What openFPGALoader calls it.
     platform, top
         Make the platform with its pins, and the design for them.
     """
 
     name: str
-    config: str
-    clock_mhz: float
-    baud: int
-    chip: Sdram
+    title: str
+    fpga: str
+    family: Family
     capacity: Mapping[str, int]
     nextpnr: tuple[str, ...]
+    config: str
+    clock_mhz: float
+    clock: Callable[[float], object]
+    baud: int
+    chip: Sdram | None
+    memory_bytes: int
+    loader: str
     platform: Callable[[], Any]
-    top: Callable[..., Any]
+    top: type[Shell]
+    packer: tuple[str, ...] = ()
+    memory_brams: int = 0
+
+    def check_clock(self) -> None:
+        """Refuse a frequency that cannot be made, or that the memory or the line cannot follow.
+
+        Raises
+        ------
+        BoardError
+            Says which.
+        """
+        most = self.chip.fastest_mhz if self.chip else self.clock_mhz
+        try:
+            self.clock(self.clock_mhz)
+            bit_time(1e6 * self.clock_mhz, self.baud)
+        except ValueError as error:
+            raise BoardError(f"{self.name}: {error}") from error
+        if self.clock_mhz > most:
+            raise BoardError(
+                f"{self.name}: its SDRAM follows at most {most:g} MHz, not {self.clock_mhz:g}"
+            )
 
     def plan(self, config: Config, **options: Any) -> BuildPlan:
-        """What the tools get: the design, constraints and scripts; `options` are the top's."""
+        """What the tools get: the design, constraints and scripts; `options` are the top's.
+
+        Raises
+        ------
+        BoardError
+            See :meth:`check_clock`.
+        """
+        self.check_clock()
         options = {"clock_mhz": self.clock_mhz, "baud": self.baud, **options}
         return self.platform().build(
             self.top(config, **options), name="top", do_build=False, emit_src=False
@@ -70,12 +119,18 @@ def boards() -> dict[str, Board]:
         amaranth-boards, which knows their pins, is not installed.
     """
     try:
+        from .icebreaker import ICEBREAKER
+        from .orangecrab import ORANGECRAB, ORANGECRAB_85F
+        from .tang_nano_20k import TANG_NANO_20K
         from .ulx3s import ULX3S
     except ImportError as error:
         raise BoardError(
             "boards need the Python package amaranth-boards: pip install -e '.[boards]'"
         ) from error
-    return {board.name: board for board in (ULX3S,)}
+    return {
+        board.name: board
+        for board in (ULX3S, ORANGECRAB, ORANGECRAB_85F, TANG_NANO_20K, ICEBREAKER)
+    }
 
 
 def find(name: str) -> Board:

@@ -1,9 +1,11 @@
 // A board as a shared library: the Verilated top, and models of what is soldered to its pins.
 //
 // Python (simulation.py) calls the C functions below. Time passes in quarters of the core's cycle:
-// the clock pin runs at twice the core's frequency, see EHXPLLL in models/ecp5_io.v.
+// the clock pin runs at CLOCK_DIVIDER times the core's frequency, see the clock generators in
+// models/. board.h, which simulation.py writes, has that, and which pin, and whether there is an SDRAM.
 
 #include "Vmodel.h"
+#include "board.h"
 #include "sdram_model.h"
 #include "verilated.h"
 
@@ -20,7 +22,6 @@ public:
     std::deque<uint8_t> to_board;
     std::vector<uint8_t> from_board;
     bool idle() const { return m_bit < 0 && to_board.empty(); }
-    bool receiving() const { return m_received >= 0; }
 
     // The level that the host drives in this cycle.
     bool drive(double now) {
@@ -69,7 +70,7 @@ public:
     Board(const weft::SdramTimes& times, int64_t period, double send_bit, double receive_bit)
         : sdram(times), uart(send_bit, receive_bit), m_quarter(period / 4) {
         m_model = std::make_unique<Vmodel>(&m_context, "board");
-        m_model->clk25_0_io = 0;
+        m_model->CLOCK_PIN = 0;
         m_model->uart_0_rx_io = 1;
         m_model->eval();
     }
@@ -89,27 +90,33 @@ public:
         Vmodel& pins = *m_model;
         pins.uart_0_rx_io = uart.drive(double(cycle));
         for (int quarter = 0; quarter < 4; ++quarter) {
+#if HAS_SDRAM
             if (sdram.drives()) pins.sdram_0_dq_io = sdram.output(m_now);
-            pins.clk25_0_io = !(quarter & 1);
+#endif
+            pins.CLOCK_PIN = CLOCK_DIVIDER == 2 ? !(quarter & 1) : quarter < 2;
             pins.eval();
+#if HAS_SDRAM
             const bool clock = pins.sdram_0_clk_io;
             if (clock && !m_clock) sdram.edge(m_now, sdram_pins());
             m_clock = clock;
+#endif
             m_now += m_quarter;
         }
-        uart.sample(double(cycle), pins.uart_0_tx_io);
+        uart.sample(double(cycle), pins.TX_PIN);
         ++cycle;
     }
 
 private:
+#if HAS_SDRAM
     weft::SdramModel::Pins sdram_pins() const {
         const Vmodel& pins = *m_model;
-        const uint16_t enabled = pins.sdram_0_dq_io__en;
+        const weft::SdramModel::Word enabled = pins.sdram_0_dq_io__en;
         return {bool(pins.sdram_0_clk_en_io), !pins.sdram_0_cs_io, !pins.sdram_0_ras_io,
                 !pins.sdram_0_cas_io,         !pins.sdram_0_we_io, pins.sdram_0_ba_io,
                 pins.sdram_0_a_io,            pins.sdram_0_dqm_io, pins.sdram_0_dq_io__out,
-                enabled == 0xffff};
+                enabled == weft::SdramModel::Word(~0)};
     }
+#endif
 
     VerilatedContext m_context;
     std::unique_ptr<Vmodel> m_model;
@@ -142,7 +149,7 @@ WEFT_API uint64_t board_receive(Board* b, uint8_t* data, uint64_t most, uint64_t
     while (got.size() < most && b->sdram.violation.empty() && !b->stopped()) {
         const size_t before = got.size();
         b->step();
-        const bool busy = !b->uart.idle() || b->uart.receiving() || got.size() != before;
+        const bool busy = !b->uart.idle() || got.size() != before;
         silent = busy ? 0 : silent + 1;
         if (silent >= (got.empty() ? patience : quiet)) break;
     }

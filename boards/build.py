@@ -3,38 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import statistics
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..hdl.config import PRESETS
+from ..hdl.config import PRESETS, load
 from .board import BoardError
-from .tools import find_tool, run_tool
+from .tools import ToolError, find_tool, run_tool
 
 if TYPE_CHECKING:
     from ..hdl.config import Config
     from .board import Board
 
 _TOP = "top"
-#: What it takes to make a bitstream.
-TOOLS = ("yosys", "nextpnr-ecp5", "ecppack")
 REPORT = "report.json"
-BITSTREAM = f"{_TOP}.bit"
-_BLOCK_BITS = 18 * 1024
-#: What one cell of the netlist takes of what the FPGA counts.
-_TAKES = {
-    "LUT4": {"luts": 1},
-    "CCU2C": {"luts": 2},
-    "TRELLIS_DPR16X4": {"luts": 6},
-    "TRELLIS_FF": {"ffs": 1},
-    "MULT18X18D": {"dsps": 1},
-    "DP16KD": {"brams": 1},
-}
 _NAMES = {
     "luts": "lookup tables",
     "ffs": "flip-flops",
@@ -48,42 +36,69 @@ def folder(board: Board, config: Config) -> Path:
     return Path("out") / f"{board.name}-{config.name}"
 
 
-def least(config: Config) -> dict[str, int]:
+def bitstream(board: Board) -> str:
+    """Name of a board's bitstream."""
+    return f"{_TOP}.{board.family.bitstream}"
+
+
+def least(board: Board, config: Config) -> dict[str, int]:
     """What a machine takes of an FPGA at the very least: its array and its memories alone."""
     acc_bits = 32 * config.acc_depth * config.cols
     stored = config.act_bytes + config.wgt_bytes + config.par_bytes + config.tbl_bytes
     return {
-        "dsps": config.multipliers,
-        "brams": -(-(8 * stored + acc_bits) // _BLOCK_BITS),
+        "dsps": config.multipliers if board.family.array_in_dsps else 0,
+        "brams": board.memory_brams - (-(8 * stored + acc_bits) // board.family.ram_bits),
     }
 
 
-def check_fit(board: Board, config: Config, used: dict[str, int]) -> None:
+def check_fit(board: Board, config: Config, used: Mapping[str, int]) -> None:
     """Refuse what is larger than the FPGA.
 
     Raises
     ------
     BoardError
-        Names the scarcest resource, by how much it is exceeded, and the largest preset that fits.
+        Names the scarcest resource, by how much it is exceeded, and the largest that may fit.
     """
-    over = {name: used[name] - board.capacity[name] for name in used}
-    worst = max(over, key=lambda name: over[name] / board.capacity[name])
-    if over[worst] <= 0:
+    names = {_NAMES[name]: (used[name], board.capacity[name]) for name in used}
+    _refuse(board, config, names)
+
+
+def _refuse(board: Board, config: Config, used: Mapping[str, tuple[int, int]]) -> None:
+    """Refuse what takes more than there is; `used` has both for each name of a resource."""
+    over = {name: need - there for name, (need, there) in used.items()}
+    worst = max(over, key=lambda name: over[name] / used[name][1], default=None)
+    if worst is None or over[worst] <= 0:
         return
-    fitting = [
-        preset
-        for preset in PRESETS.values()
-        if preset.rows * preset.cols < config.rows * config.cols
-        and all(need <= board.capacity[name] for name, need in least(preset).items())
-    ]
-    largest = max(fitting, key=lambda preset: preset.rows * preset.cols, default=None)
-    advice = f"the largest preset that may fit is {largest.name}" if largest else "take another"
-    if worst == "dsps" and not config.packed:
-        advice += ", or packed = true, which halves the array's"
+    need, there = used[worst]
+    can_pack = worst == _NAMES["dsps"] and not config.packed and board.family.array_in_dsps
+    packed = ", or packed = true, which halves the array's" if can_pack else ""
     raise BoardError(
-        f"{config.name} does not fit {board.name}: it takes {used[worst]} {_NAMES[worst]} of "
-        f"{board.capacity[worst]}, {over[worst]} too many; {advice}"
+        f"{config.name} does not fit {board.name}: it takes {need} {worst} of {there}, "
+        f"{over[worst]} too many; {_advice(board, config)}{packed}"
     )
+
+
+def _advice(board: Board, config: Config) -> str:
+    """What to take instead of a machine that is too large."""
+    own = load(board.config)
+    smaller = [
+        other
+        for other in PRESETS.values()
+        if other.rows * other.cols < config.rows * config.cols
+        and all(need <= board.capacity[name] for name, need in least(board, other).items())
+    ]
+    largest = max(smaller, key=lambda other: other.rows * other.cols, default=None)
+    if largest is not None and largest.rows * largest.cols > own.rows * own.cols:
+        return f"the largest preset that may fit is {largest.name}"
+    if own.fingerprint != config.fingerprint:
+        return f"the board's own configuration, {own.name}, is what --config is unless given"
+    return "shrink it: the file weft.toml beside the report has it"
+
+
+def _overfull(log: str) -> dict[str, tuple[int, int]]:
+    """What nextpnr says is used, and what there is."""
+    found = re.findall(r"^Info:\s+(\w+):\s+(\d+)/\s*(\d+)\s+\d+%", log, re.MULTILINE)
+    return {f"cells {name}": (int(need), int(there)) for name, need, there in found}
 
 
 def build(
@@ -117,8 +132,10 @@ def build(
         The machine does not fit, or is too slow for its clock.
     """
     begin = time.monotonic()
-    check_fit(board, config, least(config))
-    for tool in TOOLS:
+    check_fit(board, config, least(board, config))
+    board.check_clock()
+    family = board.family
+    for tool in family.tools:
         find_tool(tool)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -127,32 +144,28 @@ def build(
         raise BoardError(f"cannot write to {folder}: {error.strerror}") from error
     with progress(f"Generating {board.name} with {config.name}"):
         plan = board.plan(config)
-    for name in (f"{_TOP}.il", f"{_TOP}.lpf"):
+    for name in (f"{_TOP}.il", f"{_TOP}.{family.constraints}"):
         text = plan.files[name]
         (folder / name).write_text(text if isinstance(text, str) else text.decode())
-    script = (
-        f"read_rtlil {_TOP}.il; synth_ecp5 -top {_TOP} -json {_TOP}.json; "
-        "tee -q -o cells.json stat -json"
-    )
+    script = f"read_rtlil {_TOP}.il; {family.synth}; tee -q -o cells.json stat -json"
     with progress("Synthesizing"):
         run_tool("yosys", "-q", "-p", script, log=folder / "yosys.log")
     cells = json.loads((folder / "cells.json").read_text())["design"]["num_cells_by_type"]
-    used = dict.fromkeys(_NAMES, 0)
+    used: dict[str, int] = dict.fromkeys(_NAMES, 0)
     for cell, count in cells.items():
-        for name, each in _TAKES.get(cell, {}).items():
+        for name, each in family.takes.get(cell, {}).items():
             used[name] += each * count
     check_fit(board, config, used)
 
     fmax: dict[int, float] = {}
     for seed in range(1, seeds + 1):
         with progress(f"Placing and routing, {seed} of {seeds}"):
-            fmax[seed] = _place(board, folder, seed)
+            fmax[seed] = _place(board, config, folder, seed)
     best = max(fmax, key=lambda seed: fmax[seed])
     with progress("Packing"):
-        run_tool(
-            "ecppack", "--compress", "--input", f"{_TOP}-{best}.config", "--bit", BITSTREAM,
-            log=folder / "ecppack.log",
-        )  # fmt: skip
+        names = {"routed": f"{_TOP}-{best}.{family.routed}", "bitstream": bitstream(board)}
+        arguments = [word.format(**names) for word in family.pack]
+        run_tool(family.packer, *board.packer, *arguments, log=folder / f"{family.packer}.log")
     report = {
         "board": board.name,
         "config": config.name,
@@ -162,7 +175,7 @@ def build(
         "fmax_mhz": statistics.median(fmax.values()),
         "fmax_per_seed": list(fmax.values()),
         **used,
-        "bitstream": str(folder / BITSTREAM),
+        "bitstream": str(folder / bitstream(board)),
         "seconds": round(time.monotonic() - begin, 1),
     }
     (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n")
@@ -174,15 +187,26 @@ def build(
     return report
 
 
-def _place(board: Board, folder: Path, seed: int) -> float:
+def _place(board: Board, config: Config, folder: Path, seed: int) -> float:
     """One run of place-and-route: the frequency that the machine's clock reaches, MHz."""
     timing = folder / f"timing-{seed}.json"
-    run_tool(
-        "nextpnr-ecp5", *board.nextpnr, "--seed", str(seed), "--timing-allow-fail",
-        "--json", f"{_TOP}.json", "--lpf", f"{_TOP}.lpf", "--textcfg", f"{_TOP}-{seed}.config",
-        "--report", timing.name,
-        log=folder / f"nextpnr-{seed}.log",
-    )  # fmt: skip
+    family = board.family
+    names = {
+        "constraints": f"{_TOP}.{family.constraints}",
+        "routed": f"{_TOP}-{seed}.{family.routed}",
+    }
+    log = folder / f"nextpnr-{seed}.log"
+    try:
+        run_tool(
+            family.nextpnr, *board.nextpnr, "--seed", str(seed), "--timing-allow-fail",
+            "--freq", f"{board.clock_mhz:g}", "--report", timing.name,
+            "--json", f"{_TOP}.json", *(word.format(**names) for word in family.place),
+            log=log,
+        )  # fmt: skip
+    except ToolError:
+        if log.is_file():
+            _refuse(board, config, _overfull(log.read_text()))
+        raise
     clocks = json.loads(timing.read_text())["fmax"]
     return min(
         clock["achieved"]
@@ -199,15 +223,15 @@ def flash(board: Board, folder: Path) -> None:
     BoardError
         There is none, openFPGALoader is missing, or it finds no board.
     """
-    bitstream = folder / BITSTREAM
-    if not bitstream.is_file():
-        raise BoardError(f"there is no {bitstream}: run weft build {board.name} first")
+    file = folder / bitstream(board)
+    if not file.is_file():
+        raise BoardError(f"there is no {file}: run weft build {board.name} first")
     tool = shutil.which("openFPGALoader")
     if tool is None:
         raise BoardError("openFPGALoader is not on PATH: install it (Debian: openfpgaloader)")
     done = subprocess.run(
-        [tool, "-b", board.name, str(bitstream)], capture_output=True, text=True, check=False
+        [tool, "-b", board.loader, str(file)], capture_output=True, text=True, check=False
     )
     if done.returncode:
         lines = (done.stdout + done.stderr).strip().splitlines() or ["no message"]
-        raise BoardError(f"openFPGALoader cannot load {bitstream}: {lines[-1]}")
+        raise BoardError(f"openFPGALoader cannot load {file}: {lines[-1]}")

@@ -101,7 +101,7 @@ class BoardDevice:
         identity = self._link.identity
         self.description = (
             f"{board or 'a board'} at {identity.clock_hz / 1e6:g} MHz, "
-            f"{identity.memory_bytes >> 20} MB"
+            f"{size(identity.memory_bytes)}"
         )
         try:
             if identity.fingerprint != config.fingerprint:
@@ -205,6 +205,11 @@ def stored_segments(code: bytes) -> list[Segment]:
     return [Segment(number) for number in np.unique(stores >> place & 3).tolist()]
 
 
+def size(count: int) -> str:
+    """Bytes of a memory, for people."""
+    return f"{count >> 20} MB" if count >> 20 else f"{count >> 10} KB"
+
+
 def _open(config: Config, board: str | None, port: str | None) -> Port:
     """The way to a board."""
     if board is None:
@@ -227,5 +232,5 @@ def simulated(board: Board, config: Config, **options: Any) -> SimulatedBoard:
     fast = dataclasses.replace(board, baud=round(clock_hz / _SIMULATED_BIT))
     verilog = simulation.board_verilog(fast, config, fast.clock_mhz, fast.baud)
     return simulation.SimulatedBoard(
-        simulation.build(verilog), board.chip, clock_hz=clock_hz, baud=fast.baud, **options
+        simulation.build(board, verilog), board.chip, clock_hz=clock_hz, baud=fast.baud, **options
     )

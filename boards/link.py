@@ -16,6 +16,60 @@ from .memory_port import MemoryPort
 _STATUS_BITS = 8
 
 
+class Buffer(wiring.Component):
+    """The data of a frame: halves from and to the line, words from and to the memory.
+
+    Ports
+    -----
+    w_en, w_addr, w_data : In
+        Writes a half; a bit of `w_en` for each byte.
+    word_en, word : In
+        Writes the whole word that begins at half `w_addr` instead.
+    r_addr : In
+        A half.
+    r_data, r_word : Out
+        That half, and the word that it lies in; a cycle later.
+    """
+
+    def __init__(self, *, width: int):
+        super().__init__(
+            {
+                "w_en": In(2),
+                "w_addr": In(PLACE_BITS),
+                "w_data": In(HALF),
+                "word_en": In(1),
+                "word": In(width),
+                "r_addr": In(PLACE_BITS),
+                "r_data": Out(HALF),
+                "r_word": Out(width),
+            }
+        )
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        width = len(self.word)
+        halves = width // HALF
+        below = halves.bit_length() - 1  # address bits of a half in its word
+        m.submodules.ram = ram = Ram(width=width, depth=8 * MAX_DATA // width, granularity=8)
+        half = Signal(range(halves))
+        m.d.sync += half.eq(self.r_addr[:below])
+        m.d.comb += [
+            ram.w_addr.eq(self.w_addr >> below),
+            ram.r_addr.eq(self.r_addr >> below),
+            ram.r_en.eq(1),
+            self.r_word.eq(ram.r_data),
+            self.r_data.eq(ram.r_data.word_select(half, HALF)),
+        ]
+        with m.If(self.word_en):
+            m.d.comb += [ram.w_en.eq(~0), ram.w_data.eq(self.word)]
+        with m.Else():
+            m.d.comb += [
+                ram.w_en.word_select(self.w_addr[:below], 2).eq(self.w_en),
+                ram.w_data.eq(self.w_data.replicate(halves)),
+            ]
+        return m
+
+
 class Link(wiring.Component):
     """Receives a frame, executes it, answers; then listens again.
 
@@ -24,7 +78,7 @@ class Link(wiring.Component):
     identity
         What IDENTIFY answers.
     port
-        The memory's port, 16 bits wide.
+        The memory's port, 16 or 32 bits wide.
 
     Ports
     -----
@@ -39,8 +93,8 @@ class Link(wiring.Component):
     """
 
     def __init__(self, identity: Identity, port: MemoryPort):
-        if port.width != HALF:
-            raise ValueError(f"the memory's width must be {HALF}, not {port.width}")
+        if port.width not in (HALF, 2 * HALF):
+            raise ValueError(f"the memory's width must be {HALF} or {2 * HALF}, not {port.width}")
         self._identity = identity
         self._port = port
         super().__init__(
@@ -57,7 +111,7 @@ class Link(wiring.Component):
         m = Module()
         m.submodules.receiver = receiver = Receiver()
         m.submodules.sender = sender = Sender()
-        m.submodules.buffer = buffer = Ram(width=HALF, depth=MAX_DATA // 2, granularity=8)
+        m.submodules.buffer = buffer = Buffer(width=self._port.width)
         connect(m, wiring.flipped(self.i_stream), receiver.i_stream)
         connect(m, sender.o_stream, wiring.flipped(self.o_stream))
 
@@ -92,7 +146,6 @@ class Link(wiring.Component):
             buffer.w_en.eq(receiver.w_en),
             buffer.w_addr.eq(receiver.w_addr),
             buffer.w_data.eq(receiver.w_data),
-            buffer.r_en.eq(1),
             buffer.r_addr.eq(sender.r_addr),
             self.active.eq(1),
         ]
@@ -144,7 +197,7 @@ class Link(wiring.Component):
                 m.next = "LISTEN"
 
             m.d.comb += final.eq(index == (asked >> 1) - 1)
-            self._memory_states(m, request, asked, is_write, index, final, answer, buffer)
+            self._memory_states(m, request, asked, is_write, index, answer, buffer)
             self._register_states(m, request, asked, is_write, index, final, answer, status, buffer)
         return m
 
@@ -176,15 +229,17 @@ class Link(wiring.Component):
         with m.Else():
             m.next = "READ"
 
-    def _memory_states(self, m, request, asked, is_write, index, final, answer, buffer):
+    def _memory_states(self, m, request, asked, is_write, index, answer, buffer):
         """From REQUEST on: one burst of the memory, from or to the buffer."""
         memory = self.memory
         burst = memory.request.payload
+        step = self._port.width // HALF
+        shift = step.bit_length()  # from bytes to words
         with m.State("REQUEST"):
             m.d.comb += [
                 memory.request.valid.eq(1),
-                burst.addr.eq(request.address >> 1),
-                burst.count.eq((asked >> 1) - 1),
+                burst.addr.eq(request.address >> shift),
+                burst.count.eq((asked >> shift) - 1),
                 burst.write.eq(is_write),
                 buffer.r_addr.eq(0),
             ]
@@ -194,26 +249,26 @@ class Link(wiring.Component):
                     m.next = "WRITE_BURST"
         with m.State("READ_BURST"):
             m.d.comb += [
-                buffer.w_en.eq(memory.r.valid.replicate(2)),
+                buffer.word_en.eq(memory.r.valid),
                 buffer.w_addr.eq(index),
-                buffer.w_data.eq(memory.r.payload),
+                buffer.word.eq(memory.r.payload),
             ]
             with m.If(memory.r.valid):
-                m.d.sync += index.eq(index + 1)
-                with m.If(final):
+                m.d.sync += index.eq(index + step)
+                with m.If(index == (asked >> 1) - step):
                     m.d.sync += answer.eq(asked)
                     m.next = "ANSWER"
         with m.State("WRITE_BURST"):
             taken = memory.w.ready
             m.d.comb += [
                 memory.w.valid.eq(1),
-                memory.w.payload.data.eq(buffer.r_data),
-                memory.w.payload.strobe.eq(0b11),
-                buffer.r_addr.eq(index + taken),
+                memory.w.payload.data.eq(buffer.r_word),
+                memory.w.payload.strobe.eq(~0),
+                buffer.r_addr.eq(index + Mux(taken, step, 0)),
             ]
             with m.If(taken):
-                m.d.sync += index.eq(index + 1)
-                with m.If(final):
+                m.d.sync += index.eq(index + step)
+                with m.If(index == (asked >> 1) - step):
                     m.next = "ANSWER"
 
     def _register_states(self, m, request, asked, is_write, index, final, answer, status, buffer):

@@ -1,7 +1,8 @@
-"""The clock generator of an ECP5: one frequency, and a copy a quarter of a cycle later."""
+"""Clock generators: one frequency, and a copy a quarter of a cycle later."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from amaranth.hdl import ClockSignal, Const, Instance, Module, Signal
@@ -9,9 +10,27 @@ from amaranth.lib import wiring
 from amaranth.lib.cdc import ResetSynchronizer
 from amaranth.lib.wiring import In
 
-#: Limits of the data sheet, MHz: oscillator, and what its phase detector compares.
-_OSCILLATOR = (400.0, 800.0)
-_DETECTOR = (3.125, 400.0)
+
+@dataclass(frozen=True)
+class Limits:
+    """What a data sheet allows, in MHz: oscillator, what its phase detector compares; dividers.
+
+    Dividers of the output are such that a quarter of a cycle can be made.
+    """
+
+    oscillator: tuple[float, float]
+    detector: tuple[float, float]
+    references: Iterable[int]
+    feedbacks: Iterable[int]
+    outputs: Iterable[int]
+
+
+#: Output dividers are multiples of 4: a quarter of a cycle is a whole number of the oscillator's.
+ECP5 = Limits((400, 800), (3.125, 400), range(1, 129), range(1, 81), range(4, 129, 4))
+#: rPLL of a GW2A of speed grade C8/I7; its shifts are sixteenths of the output's cycle.
+GW2A = Limits(
+    (500, 1250), (3, 500), range(1, 65), range(1, 65), (2, 4, 8, *range(16, 129, 16))
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -27,9 +46,8 @@ class PllSettings:
         return reference_mhz * self.feedback / self.reference
 
 
-def settings(reference_mhz: float, wanted_mhz: float) -> PllSettings:
-    """The settings that come nearest to a frequency; output dividers are multiples of 4, so that
-    a quarter of a cycle is a whole number of the oscillator's.
+def settings(reference_mhz: float, wanted_mhz: float, limits: Limits = ECP5) -> PllSettings:
+    """The settings that come nearest to a frequency.
 
     Raises
     ------
@@ -37,16 +55,17 @@ def settings(reference_mhz: float, wanted_mhz: float) -> PllSettings:
         None comes within 0.5 %.
     """
     found: list[tuple[float, float, PllSettings]] = []
-    for reference in range(1, 129):
-        if not _DETECTOR[0] <= reference_mhz / reference <= _DETECTOR[1]:
+    lowest, highest = limits.oscillator
+    for reference in limits.references:
+        if not limits.detector[0] <= reference_mhz / reference <= limits.detector[1]:
             continue
-        for feedback in range(1, 81):
+        for feedback in limits.feedbacks:
             frequency = reference_mhz * feedback / reference
-            for output in range(4, 129, 4):
-                if _OSCILLATOR[0] <= frequency * output <= _OSCILLATOR[1]:
+            for output in limits.outputs:
+                if lowest <= frequency * output <= highest:
                     off = abs(frequency - wanted_mhz) / wanted_mhz
                     # Among equals: small dividers, an oscillator in the middle of its range.
-                    middle = abs(frequency * output - 600)
+                    middle = abs(frequency * output - (lowest + highest) / 2)
                     found.append(
                         (off, 1000 * reference + middle, PllSettings(reference, feedback, output))
                     )
@@ -57,7 +76,8 @@ def settings(reference_mhz: float, wanted_mhz: float) -> PllSettings:
 
 
 class Pll(wiring.Component):
-    """Drives the domains `sync`, in reset until its clock is stable, and `sdram`, a quarter later.
+    """An ECP5's: drives the domains `sync`, in reset until the clock is stable, and `sdram`, a
+    quarter of a cycle later.
 
     Parameters
     ----------
@@ -113,6 +133,56 @@ class Pll(wiring.Component):
             i_ENCLKOP=Const(0),
             o_CLKOP=ClockSignal("sync"),
             o_CLKOS=ClockSignal("sdram"),
+            o_LOCK=locked,
+        )
+        return m
+
+
+class GowinPll(wiring.Component):
+    """As :class:`Pll`, of a Gowin GW2A.
+
+    Parameters
+    ----------
+    reference_mhz, wanted_mhz
+        Frequencies of the input and of the output.
+    device
+        Name of the FPGA, such as GW2AR-18C.
+
+    Ports
+    -----
+    reference : In(1)
+        The clock that comes from outside.
+    """
+
+    def __init__(self, *, reference_mhz: float, wanted_mhz: float, device: str):
+        self._reference_mhz = reference_mhz
+        self._settings = settings(reference_mhz, wanted_mhz, GW2A)
+        self._device = device
+        super().__init__({"reference": In(1)})
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        locked = Signal()
+        m.submodules.reset = ResetSynchronizer(~locked, domain="sync")
+        m.submodules.cell = Instance(
+            "rPLL",
+            p_FCLKIN=f"{self._reference_mhz:g}",
+            p_DEVICE=self._device,
+            p_IDIV_SEL=self._settings.reference - 1,
+            p_FBDIV_SEL=self._settings.feedback - 1,
+            p_ODIV_SEL=self._settings.output,
+            p_PSDA_SEL="0100",  # sixteenths of a cycle
+            p_DUTYDA_SEL="1000",
+            p_CLKFB_SEL="internal",
+            **{f"p_DYN_{name}": "false" for name in ("IDIV_SEL", "FBDIV_SEL", "ODIV_SEL", "DA_EN")},
+            i_CLKIN=self.reference,
+            i_CLKFB=Const(0),
+            i_RESET=Const(0),
+            i_RESET_P=Const(0),
+            **{f"i_{name}": Const(0, 6) for name in ("FBDSEL", "IDSEL", "ODSEL")},
+            **{f"i_{name}": Const(0, 4) for name in ("PSDA", "DUTYDA", "FDLY")},
+            o_CLKOUT=ClockSignal("sync"),
+            o_CLKOUTP=ClockSignal("sdram"),
             o_LOCK=locked,
         )
         return m

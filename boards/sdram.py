@@ -28,8 +28,10 @@ class Sdram:
 
     Parameters
     ----------
+    width
+        Bits of a word: 16 or 32.
     row_bits, col_bits, bank_bits
-        Of addresses; a word has 16 bits.
+        Of addresses.
     rcd, rp, ras, rc, rfc
         ACTIVE to READ or WRITE, PRECHARGE to ACTIVE, ACTIVE to PRECHARGE, ACTIVE to ACTIVE, REFRESH
         to ACTIVE or REFRESH.
@@ -41,8 +43,12 @@ class Sdram:
         Mean time from REFRESH to REFRESH, microseconds.
     power_up_us
         From power-up to the first command, microseconds.
+    access
+        From an edge of its clock to data that the FPGA may sample: the slowest chip's, and what
+        pins and board add.
     """
 
+    width: int = 16
     row_bits: int = 13
     col_bits: int = 9
     bank_bits: int = 2
@@ -55,11 +61,22 @@ class Sdram:
     mode_cycles: int = 2
     refresh_us: float = 64_000 / 8192
     power_up_us: float = 200
+    access: float = 6 + 4
 
     @property
     def addr_bits(self) -> int:
         """Bits of a word's address."""
         return self.row_bits + self.col_bits + self.bank_bits
+
+    @property
+    def fastest_mhz(self) -> float:
+        """Highest frequency: data have three quarters of a cycle, see :class:`SdramController`."""
+        return 1e3 * 0.75 / self.access
+
+    @property
+    def memory_bytes(self) -> int:
+        """Its size."""
+        return self.width // 8 << self.addr_bits
 
 
 #: 32 MB, 16 bits wide: the slowest times of IS42S16160G-7, W9825G6KH-6 and MT48LC16M16A2-7E, which
@@ -82,10 +99,10 @@ class SdramPins(wiring.Signature):
                 "we": Out(1),
                 "ba": Out(chip.bank_bits),
                 "a": Out(chip.row_bits),
-                "dqm": Out(2),
-                "dq_o": Out(16),
+                "dqm": Out(chip.width // 8),
+                "dq_o": Out(chip.width),
                 "dq_oe": Out(1),
-                "dq_i": In(16),
+                "dq_i": In(chip.width),
             }
         )
 
@@ -109,13 +126,18 @@ class SdramController(wiring.Component):
         Who asks. Nothing is accepted before the chip is initialised.
     pins : Out(SdramPins)
         The chip.
+
+    Attributes
+    ----------
+    port
+        The MemoryPort.
     """
 
     def __init__(self, chip: Sdram, *, clock_hz: float):
         self._chip = chip
         self._clock_hz = clock_hz
-        port = MemoryPort(width=16, addr_bits=chip.addr_bits)
-        super().__init__({"memory": In(port), "pins": Out(SdramPins(chip))})
+        self.port = MemoryPort(width=chip.width, addr_bits=chip.addr_bits)
+        super().__init__({"memory": In(self.port), "pins": Out(SdramPins(chip))})
 
     def _cycles(self, nanoseconds: float) -> int:
         """Cycles that last as long at least."""

@@ -1,10 +1,13 @@
-// An SDRAM chip that checks every time of its data sheet; bursts of one word, 4 banks, 16 bits.
+// An SDRAM chip that checks every time of its data sheet; bursts of one word, 4 banks.
+//
+// The board says its geometry: SDRAM_COL_BITS, SDRAM_ROW_BITS, and SDRAM_WIDTH, 16 or 32.
 
 #pragma once
 
 #include <array>
 #include <cstdint>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 namespace weft {
@@ -16,7 +19,9 @@ struct SdramTimes {
 
 class SdramModel {
 public:
-    static constexpr unsigned COLS = 9, ROWS = 13, BANKS = 4;
+    using Word = std::conditional_t<SDRAM_WIDTH == 32, uint32_t, uint16_t>;
+    static constexpr unsigned COLS = SDRAM_COL_BITS, ROWS = SDRAM_ROW_BITS, BANKS = 4;
+    static constexpr unsigned BYTES = sizeof(Word);
     static constexpr int64_t LONG_AGO = -(int64_t(1) << 60);
     // Refreshes that may be put off.
     static constexpr int64_t POSTPONED = 8;
@@ -24,15 +29,15 @@ public:
     struct Pins {
         bool cke, cs, ras, cas, we;  // active high
         unsigned ba, a, dqm;
-        uint16_t dq;
+        Word dq;
         bool dq_driven;
     };
 
-    explicit SdramModel(const SdramTimes& times) : m_t(times), m_cells(size_t(1) << 24) {
+    explicit SdramModel(const SdramTimes& times) : m_t(times), m_cells(BANKS << (COLS + ROWS)) {
         uint64_t state = 1;  // at power-up cells hold anything
         for (auto& cell : m_cells) {
             state = state * 6364136223846793005u + 1442695040888963407u;
-            cell = uint16_t(state >> 48);
+            cell = Word(state >> 32);
         }
         for (auto& bank : m_banks) bank = {false, 0, LONG_AGO, LONG_AGO, LONG_AGO};
     }
@@ -42,8 +47,8 @@ public:
 
     // Whether the chip drives the data lines, and with what, at a time since the last edge.
     bool drives() const { return m_driving; }
-    uint16_t output(int64_t now) const {
-        return now - m_edge >= m_t.access ? m_data : uint16_t(~m_data ^ 0x5a5a);
+    Word output(int64_t now) const {
+        return now - m_edge >= m_t.access ? m_data : Word(~m_data ^ 0x5a5a5a5a);
     }
 
     // A rising edge of the clock at `now` picoseconds.
@@ -113,7 +118,7 @@ private:
         ++activations;
     }
 
-    uint16_t& cell(int64_t now, const Pins& pins) {
+    Word& cell(int64_t now, const Pins& pins) {
         const Bank& bank = m_banks[pins.ba];
         check(bank.open, now, "READ or WRITE without an open row");
         check(now - bank.activated >= m_t.rcd, now, "tRCD: READ or WRITE comes too early");
@@ -123,7 +128,7 @@ private:
     }
 
     void read(int64_t now, const Pins& pins) {
-        const uint16_t data = cell(now, pins);
+        const Word data = cell(now, pins);
         check(m_latency == 2, now, "only CAS latency 2 is modelled");
         check(pins.dqm == 0, now, "DQM in a READ is not expected");
         m_next_driving = true;
@@ -132,9 +137,10 @@ private:
     }
 
     void write(int64_t now, const Pins& pins) {
-        uint16_t& data = cell(now, pins);
+        Word& data = cell(now, pins);
         check(pins.dq_driven, now, "WRITE without data");
-        const uint16_t mask = (pins.dqm & 1 ? 0 : 0x00ff) | (pins.dqm & 2 ? 0 : 0xff00);
+        Word mask = 0;
+        for (unsigned i = 0; i < BYTES; ++i) mask |= pins.dqm >> i & 1 ? 0 : Word(0xff) << 8 * i;
         data = (data & ~mask) | (pins.dq & mask);
         m_banks[pins.ba].written = now;
         writes += mask != 0;
@@ -174,7 +180,7 @@ private:
     }
 
     SdramTimes m_t;
-    std::vector<uint16_t> m_cells;
+    std::vector<Word> m_cells;
     std::array<Bank, BANKS> m_banks;
     int64_t m_edge = LONG_AGO, m_refreshed = LONG_AGO, m_activated = LONG_AGO, m_ready_since = 0;
     int64_t m_cycle = 0, m_mode_cycle = LONG_AGO;
@@ -182,7 +188,7 @@ private:
     unsigned m_latency = 0;
     bool m_ready = false, m_precharged = false;
     bool m_driving = false, m_next_driving = false;
-    uint16_t m_data = 0, m_next_data = 0;
+    Word m_data = 0, m_next_data = 0;
 };
 
 }  // namespace weft

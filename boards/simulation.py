@@ -1,4 +1,4 @@
-"""A board in this process: its top compiled by Verilator, a serial line and SDRAM at its pins.
+"""A board in this process: its top compiled by Verilator, serial line and memory at its pins.
 
 `board_main.cpp` is the surroundings, `sdram_model.h` the memory chip; the top is the one that is
 synthesised, with stand-ins for the few cells of the FPGA that it names.
@@ -15,18 +15,14 @@ from typing import TYPE_CHECKING
 
 from ..tb import cache, fast, runner
 from .host_link import LinkError
+from .sdram import Sdram
 
 if TYPE_CHECKING:
     from ..hdl.config import Config
     from .board import Board
-    from .sdram import Sdram
 
 HERE = Path(__file__).parent
-MODELS = ("ecp5.v", "ecp5_io.v")
 SOURCES = ("board_main.cpp", "sdram_model.h")
-#: Nanoseconds from the edge of the chip's clock to data that the FPGA may sample: the slowest
-#: chip's, and what pins and board add.
-ACCESS_NS = 6 + 4
 #: What the data sheets have beyond :class:`~.sdram.Sdram`: ACTIVE to ACTIVE of another bank, and
 #: the shortest clock period at CAS latency 2.
 ROW_TO_ROW_NS = 15
@@ -87,8 +83,8 @@ def top_verilog(board: Board, config: Config, **options) -> str:
     return from_rtlil(board.plan(config, **options).files["top.il"], "top")
 
 
-def build(verilog: str) -> Path:
-    """The shared library for a top's Verilog, from the cache or built now.
+def build(board: Board, verilog: str) -> Path:
+    """The shared library for the Verilog of a board's top, from the cache or built now.
 
     Raises
     ------
@@ -96,10 +92,26 @@ def build(verilog: str) -> Path:
         As :func:`weft.tb.fast.build`.
     """
     files = {name: (HERE / name).read_text() for name in SOURCES}
-    models = "\n".join((HERE / "models" / name).read_text() for name in MODELS)
+    files["board.h"] = _description(board)
+    models = "\n".join((HERE / "models" / name).read_text() for name in board.family.models)
     # Verilator has no C++ names for pins with two underscores in a row.
     files["top.v"] = _PIN.sub(lambda pin: pin[0].replace("__", "_"), f"{verilog}\n{models}")
     return fast.verilate("boards", "top", files, ["--pins-inout-enables"])
+
+
+def _description(board: Board) -> str:
+    """What board_main.cpp and sdram_model.h need to know."""
+    chip = board.chip or Sdram()
+    facts = {
+        "CLOCK_PIN": f"{board.top.clock_pin}_0_io",
+        "TX_PIN": "uart_0_tx_io__out" if board.family.inout_pins else "uart_0_tx_io",
+        "CLOCK_DIVIDER": board.top.clock_divider,
+        "HAS_SDRAM": int(board.chip is not None),
+        "SDRAM_WIDTH": chip.width,
+        "SDRAM_COL_BITS": chip.col_bits,
+        "SDRAM_ROW_BITS": chip.row_bits,
+    }
+    return "#pragma once\n" + "".join(f"#define {name} {fact}\n" for name, fact in facts.items())
 
 
 class SimulatedBoard:
@@ -110,7 +122,7 @@ class SimulatedBoard:
     library
         From :func:`build`.
     chip
-        Whose times the memory insists on.
+        Whose times the memory insists on, if the board has one.
     clock_hz, baud
         As the top was made for; together they say how long a bit is.
     skew
@@ -131,7 +143,7 @@ class SimulatedBoard:
     def __init__(
         self,
         library: Path,
-        chip: Sdram,
+        chip: Sdram | None,
         *,
         clock_hz: float,
         baud: float,
@@ -140,13 +152,14 @@ class SimulatedBoard:
         patience: int = 50_000,
     ):
         self._lib = _load(library)
+        chip = chip or Sdram()
         wanted = {
             **{name: round(1e3 * getattr(chip, name)) for name in _NANOSECONDS},
             "mode": chip.mode_cycles,
             "refresh": round(1e6 * chip.refresh_us),
             "power_up": round(1e6 * chip.power_up_us),
             "rrd": 1000 * ROW_TO_ROW_NS,
-            "access": 1000 * ACCESS_NS,
+            "access": round(1000 * chip.access),
             "period": 1000 * PERIOD_NS,
             **(times or {}),
         }
@@ -166,7 +179,7 @@ class SimulatedBoard:
         """Run until bytes come and the line falls quiet, or nothing comes."""
         self._require_open()
         buffer = ctypes.create_string_buffer(1 << 12)
-        quiet = round(12 * self._bit)
+        quiet = round(24 * self._bit)  # more than a byte takes, so that one is not cut
         count = self._lib.board_receive(self._board, buffer, len(buffer), quiet, self._patience)
         self._check()
         return buffer.raw[:count]

@@ -1,4 +1,4 @@
-"""What is the same on every board with a serial port and an SDRAM: link, machine, memory."""
+"""What is the same on every board with a serial port and a memory: link, machine, arbiter."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .axi_slave import AxiSlave
 from .frame import PROTOCOL_VERSION, Identity
 from .link import Link
 from .memory_port import Arbiter
-from .sdram import Sdram, SdramController, SdramPins
 from .uart import UartReceiver, UartSender, bit_time
 
 if TYPE_CHECKING:
     from ..hdl.config import Config
+    from .memory_port import MemoryPort
 
 #: Lights of a board, in this order.
 LIGHTS = ("alive", "link", "working", "interrupt")
@@ -32,8 +32,8 @@ class System(wiring.Component):
     ----------
     config
         The machine.
-    chip
-        The memory.
+    memory
+        Port of the memory; its words divide a beat of the machine's bus.
     clock_hz
         Frequency of the clock.
     baud
@@ -45,8 +45,8 @@ class System(wiring.Component):
     -----
     rx, tx
         The line.
-    sdram : Out(SdramPins)
-        The memory.
+    memory : Out(MemoryPort)
+        To the memory.
     lights : Out
         Bit by bit what LIGHTS says.
     """
@@ -54,14 +54,14 @@ class System(wiring.Component):
     def __init__(
         self,
         config: Config,
-        chip: Sdram,
+        memory: MemoryPort,
         *,
         clock_hz: float,
         baud: float,
         machine: wiring.Component | None = None,
     ):
         self._config = config
-        self._chip = chip
+        self._port = memory
         self._clock_hz = clock_hz
         self._ticks = bit_time(clock_hz, baud)
         self._machine = machine or Weft(config)
@@ -69,7 +69,7 @@ class System(wiring.Component):
             {
                 "rx": In(1, init=1),
                 "tx": Out(1, init=1),
-                "sdram": Out(SdramPins(chip)),
+                "memory": Out(memory),
                 "lights": Out(len(LIGHTS)),
             }
         )
@@ -77,8 +77,7 @@ class System(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         config = self._config
-        m.submodules.sdram = sdram = SdramController(self._chip, clock_hz=self._clock_hz)
-        port = sdram.memory.signature.flip()
+        port = self._port
         identity = Identity(
             PROTOCOL_VERSION, config.fingerprint, port.memory_bytes, round(self._clock_hz)
         )
@@ -94,8 +93,7 @@ class System(wiring.Component):
         connect(m, link.o_stream, sender.i_stream)
         connect(m, link.memory, arbiter.clients[0])
         connect(m, slave.memory, arbiter.clients[1])
-        connect(m, arbiter.memory, sdram.memory)
-        connect(m, sdram.pins, flipped(self.sdram))
+        connect(m, arbiter.memory, flipped(self.memory))
         for signature, inner in ((AxiWrite(config), slave.write), (AxiRead(config), slave.read)):
             for name, member in signature.members.items():
                 pin, other = getattr(machine, MASTER + name), getattr(inner, name)

@@ -77,12 +77,9 @@ def build(
     machine = load(config or wanted.config)
     folder = output or builder.folder(wanted, machine)
 
-    try:
-        report = builder.build(
-            wanted, machine, folder, seeds=seeds, progress=lambda what: status(what, json)
-        )
-    except ValueError as error:  # a clock that cannot be made
-        raise WeftError(str(error)) from error
+    report = builder.build(
+        wanted, machine, folder, seeds=seeds, progress=lambda what: status(what, json)
+    )
     if json:
         print(jsonlib.dumps(report))
         return

@@ -6,6 +6,7 @@ The tools are scripts here that write what the real ones would; the design they 
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import os
 import stat
@@ -13,7 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from amaranth.hdl import Module
+from amaranth.hdl import Module, UnusedElaboratable
 from amaranth.lib import wiring
 from weft.boards import tools as toolchain
 from weft.boards.board import Board, BoardError, find
@@ -58,9 +59,14 @@ class Nothing(wiring.Component):
         return Module()
 
 
-BOARD: Board = dataclasses.replace(
-    find("ulx3s"), top=lambda config, **options: Top(config, machine=Nothing(config), **options)
-)
+class Bare(Top):
+    """The board's top without the machine."""
+
+    def __init__(self, config, **options):
+        super().__init__(config, machine=Nothing(config), **options)
+
+
+BOARD: Board = dataclasses.replace(find("ulx3s"), top=Bare)
 
 
 @pytest.fixture
@@ -100,6 +106,11 @@ def test_builds_the_fastest_of_several_seeds(tools, tmp_path):
     [
         ("nextpnr-ecp5", NEXTPNR % 40, r"reaches 41.0 MHz of 50: try more --seeds"),
         ("nextpnr-ecp5", "print('ERROR: no room'); sys.exit(1)", "nextpnr-ecp5 failed: no room;"),
+        (
+            "nextpnr-ecp5",
+            "print('Info:   TRELLIS_COMB: 84000/83640 100%'); sys.exit(1)",
+            "tiny does not fit ulx3s: it takes 84000 cells TRELLIS_COMB of 83640, 360 too many",
+        ),
         ("yosys", "sys.exit(3)", "yosys failed; see .*yosys.log"),
         (
             "yosys",
@@ -124,8 +135,8 @@ def test_a_machine_too_large_is_refused_at_once(tmp_path):
     )
     assert not (tmp_path / "out").exists()
     packed = dataclasses.replace(PRESETS["default"], packed=True)
-    check_fit(BOARD, packed, least(packed))
-    check_fit(BOARD, TINY, least(TINY))
+    check_fit(BOARD, packed, least(BOARD, packed))
+    check_fit(BOARD, TINY, least(BOARD, TINY))
 
 
 def test_a_missing_tool_is_named(tmp_path, monkeypatch):
@@ -165,3 +176,23 @@ def test_clocks_are_made_within_the_limits_of_the_data_sheet():
     assert (settings(25, 50).reference, settings(25, 50).feedback) == (1, 2)
     with pytest.raises(ValueError, match=r"no clock near 3 MHz"):
         settings(25, 3)
+
+
+@pytest.mark.parametrize(
+    ("clock_mhz", "text"),
+    [
+        (1e9, r"ulx3s: no clock near 1e\+09 MHz can be made of 25 MHz"),
+        (100, r"ulx3s: its SDRAM follows at most 75 MHz, not 100"),
+        (10, r"ulx3s: baud must be at most a 6th of the clock"),
+    ],
+)
+def test_a_clock_that_cannot_be_is_refused_at_once(tmp_path, recwarn, clock_mhz, text):
+    """Nothing is left behind, and nobody complains of designs that were not used."""
+    board = dataclasses.replace(BOARD, clock_mhz=clock_mhz)
+    with pytest.raises(BoardError, match=text):
+        build(board, TINY, tmp_path / "out")
+    with pytest.raises(BoardError, match=text):
+        board.plan(TINY)
+    gc.collect()
+    assert not (tmp_path / "out").exists()
+    assert not [warning for warning in recwarn if warning.category is UnusedElaboratable]
