@@ -20,6 +20,7 @@ from .tools import ToolError, find_tool, run_tool
 if TYPE_CHECKING:
     from ..hdl.config import Config
     from .board import Board
+    from .families import Family
 
 _TOP = "top"
 REPORT = "report.json"
@@ -147,9 +148,8 @@ def build(
     for name in (f"{_TOP}.il", f"{_TOP}.{family.constraints}"):
         text = plan.files[name]
         (folder / name).write_text(text if isinstance(text, str) else text.decode())
-    script = f"read_rtlil {_TOP}.il; {family.synth}; tee -q -o cells.json stat -json"
     with progress("Synthesizing"):
-        run_tool("yosys", "-q", "-p", script, log=folder / "yosys.log")
+        _synthesize(family, folder)
     cells = json.loads((folder / "cells.json").read_text())["design"]["num_cells_by_type"]
     used: dict[str, int] = dict.fromkeys(_NAMES, 0)
     for cell, count in cells.items():
@@ -185,6 +185,18 @@ def build(
             f"try more --seeds, a lower --clock-mhz or a smaller --config; see {folder / REPORT}"
         )
     return report
+
+
+def _synthesize(family: Family, folder: Path) -> None:
+    """Netlist and cells.json of the design."""
+    for number, synth in enumerate(family.synth, 1):
+        script = f"read_rtlil {_TOP}.il; {synth}; tee -q -o cells.json stat -json"
+        try:
+            run_tool("yosys", "-q", "-p", script, log=folder / "yosys.log")
+            return
+        except ToolError:
+            if number == len(family.synth):
+                raise
 
 
 def _place(board: Board, config: Config, folder: Path, seed: int) -> float:

@@ -13,7 +13,8 @@ class Family:
     Parameters
     ----------
     synth
-        Command of yosys that makes ``top.json`` of the design.
+        Commands of yosys that make ``top.json`` of the design; the next is for a yosys in which
+        the one before fails.
     nextpnr, packer
         Programs for place-and-route and for the bitstream.
     place
@@ -35,7 +36,7 @@ class Family:
         tables.
     """
 
-    synth: str
+    synth: tuple[str, ...]
     nextpnr: str
     packer: str
     place: tuple[str, ...]
@@ -73,7 +74,12 @@ _ICE40_FFS = tuple(
 _GOWIN_DSPS = {"9X9": 1, "18X18": 2, "36X36": 8}
 
 ECP5 = Family(
-    synth="synth_ecp5 -top top -json top.json",
+    synth=(
+        "synth_ecp5 -top top -json top.json",
+        # abc9 aborts on some designs where yosys runs as WebAssembly (YoWASP/yosys issue 29).
+        "synth_ecp5 -top top -run :map_luts; techmap -map +/lattice/latches_map.v; "
+        "abc -dress -lut 4:7; clean; synth_ecp5 -top top -run map_cells: -json top.json",
+    ),
     nextpnr="nextpnr-ecp5",
     packer="ecppack",
     place=("--lpf", "{constraints}", "--textcfg", "{routed}"),
@@ -95,8 +101,14 @@ ECP5 = Family(
 )
 
 GOWIN = Family(
-    # Without -no-rw-check, logic for reads that meet a write, which Ram leaves undefined.
-    synth="synth_gowin -family gw2a -no-rw-check -top top -json top.json",
+    # Adders of a few bits are smaller in lookup tables than in chains, which have two ends. Without
+    # -no-rw-check there is logic for reads that meet a write, which Ram leaves undefined.
+    synth=(
+        "synth_gowin -family gw2a -no-rw-check -top top -run :map_gates; "
+        "techmap -map +/techmap.v t:$alu r:Y_WIDTH<=5 %i; "
+        "scratchpad -copy abc9.script.default.area abc9.script; "
+        "synth_gowin -family gw2a -no-rw-check -top top -run map_gates: -json top.json",
+    ),
     nextpnr="nextpnr-himbaechel-gowin",
     packer="gowin_pack",
     place=("--vopt", "cst={constraints}", "--write", "{routed}"),
@@ -118,7 +130,7 @@ GOWIN = Family(
 )
 
 ICE40 = Family(
-    synth="synth_ice40 -dsp -no-rw-check -top top -json top.json",
+    synth=("synth_ice40 -dsp -no-rw-check -top top -json top.json",),
     nextpnr="nextpnr-ice40",
     packer="icepack",
     place=("--pcf", "{constraints}", "--asc", "{routed}"),

@@ -88,7 +88,7 @@ ORANGECRAB = _board(
     "LFE5U-25F",
     capacity={"luts": 24_288, "ffs": 24_288, "dsps": 28, "brams": 56},
     nextpnr=("--25k", "--package", "CSFBGA285", "--speed", "8"),
-    config=str(Path(__file__).with_name("configs") / "slim.toml"),
+    config=str(Path(__file__).with_name("configs") / "nano.toml"),
     platform=Platform25F,
     top=Top25F,
 )
