@@ -101,11 +101,13 @@ ECP5 = Family(
 )
 
 GOWIN = Family(
-    # Adders of a few bits are smaller in lookup tables than in chains, which have two ends. Without
+    # For want of lookup tables: FIFOs whose reads have a register go to block RAMs; narrow adders
+    # are smaller in lookup tables than in chains, which have two ends; and abc9 saves area. Without
     # -no-rw-check there is logic for reads that meet a write, which Ram leaves undefined.
     synth=(
+        'setattr -set ram_style "block" *engine*/m:storage *load_unit*/m:storage; '
         "synth_gowin -family gw2a -no-rw-check -top top -run :map_gates; "
-        "techmap -map +/techmap.v t:$alu r:Y_WIDTH<=5 %i; "
+        "techmap -map +/techmap.v t:$alu r:Y_WIDTH<=8 %i; "
         "scratchpad -copy abc9.script.default.area abc9.script; "
         "synth_gowin -family gw2a -no-rw-check -top top -run map_gates: -json top.json",
     ),

@@ -84,7 +84,7 @@ TANG_NANO_20K = Board(
     capacity={"luts": 20_736, "ffs": 15_552, "dsps": 96, "brams": 46},
     nextpnr=("--device", PART, "--vopt", "family=GW2A-18C"),
     packer=("-d", "GW2A-18C"),
-    config=str(Path(__file__).with_name("configs") / "nano.toml"),
+    config=str(Path(__file__).with_name("configs") / "least.toml"),
     clock_mhz=27.0,
     clock=lambda mhz: settings(REFERENCE_MHZ, mhz, GW2A),
     baud=1_000_000,
