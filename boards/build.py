@@ -92,8 +92,8 @@ def _advice(board: Board, config: Config) -> str:
     if largest is not None and largest.rows * largest.cols > own.rows * own.cols:
         return f"the largest preset that may fit is {largest.name}"
     if own.fingerprint != config.fingerprint:
-        return f"the board's own configuration, {own.name}, is what --config is unless given"
-    return "shrink it: the file weft.toml beside the report has it"
+        return f"the board's own configuration is {own.name}: leave --config out"
+    return "no smaller one is known"
 
 
 def _overfull(log: str) -> dict[str, tuple[int, int]]:
