@@ -315,3 +315,28 @@ def check_guard(bench: Bench, count: int = 300) -> None:
         writes = re.search(r"store_unit|write_engine", element.name) is not None
         refused[writes] += bench.read("ERROR") == Error.CORRUPT
     assert min(refused[False], refused[True]) >= 3, refused
+
+
+#: What decides over windows and runs: all of the control block but its counters and answers.
+CONTROL = re.compile(r"\.control_block\.(?!counters\.|registers\.(bus|\w*(rdata|resp|addr)))")
+
+
+def check_control(bench: Bench, count: int = 400) -> None:
+    """Whatever bit of the control block flips: the run ends, and no burst leaves its window."""
+    _, job = story(bench.gemm)
+    elements = [e for e in bench.machine.elements() if CONTROL.search(e.name)]
+    cycles = bench.run(job).result.counters["CYCLES"]
+    rng, corrupt = random.Random(0), 0
+    for seed in range(count):
+        element = rng.choice(elements)
+        flip = Flip(element, 0, rng.randrange(element.bits), rng.randrange(1, cycles))
+        bench.reset(hard=True)
+        bench.prepare(job, watchdog=SLACK, place=seed, stall_seed=seed % 2)
+        bench.machine.flip(flip.cycle, element, 0, flip.bit)
+        bench.go()
+        ended = await_rest(bench.machine, 20 * SLACK, strict=False)
+        bench.machine.flip(NEVER, element, 0, flip.bit)
+        assert not bench.machine.escape, f"{flip}: {bench.machine.escape}"
+        assert ended, flip
+        corrupt += bench.read("ERROR") == Error.CORRUPT
+    assert corrupt > count // 20, corrupt

@@ -155,7 +155,7 @@ def stimuli(bench: Bench) -> Iterator[Stimulus]:
 
 
 def _conflicts(gemm: Gemm) -> Iterator[Job]:
-    """Two units at one bank without a semaphore between them, for each opcode that it names."""
+    """Two units at one bank, or half, without a semaphore between them, for each that it names."""
     end = Instruction(Opcode.END)
     matmul = change(gemm.program[3], oy=512, height=512, ox=1, post=0)
     store = change(gemm.program[5], wait=0, local=0)
@@ -165,6 +165,9 @@ def _conflicts(gemm: Gemm) -> Iterator[Job]:
     for opcode in (Opcode.DRAIN, Opcode.POOL):
         vector = change(test_faults.legal(opcode), oy=64, ox=64)
         yield gemm.job(*[load] * 3, vector, end)
+    # The half of ACC into which MATMUL accumulates.
+    drain = change(test_faults.legal(Opcode.DRAIN), oy=64, ox=8, dst=gemm.config.act_bytes // 2)
+    yield gemm.job(*gemm.program[:2], matmul, drain, end)
 
 
 def run(

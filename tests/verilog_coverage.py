@@ -55,8 +55,9 @@ def ports_only(verilog: str) -> str:
 
 
 def library(config: Config) -> Path:
-    """The simulator that counts."""
-    return fast.build(ports_only(machine_verilog(config)), config.bus_bytes, coverage=True)
+    """The simulator that counts, with access to the state."""
+    verilog = ports_only(fast.public_state(machine_verilog(config)))
+    return fast.build(verilog, config.bus_bytes, coverage=True, state=True)
 
 
 def counts(machine: fast.FastMachine) -> Counter[Point]:

@@ -1,7 +1,8 @@
 """Coverage: lines and port toggles of the Verilog, and the plan of what must happen on it.
 
-Random programs, broken programs, errors at every opcode and all registers run on a Verilator build
-that counts (``tests/verilog_coverage.py``), under every condition of the bus of
+Random programs, broken programs, errors at every opcode, all registers, programs at the ends of
+what fields can hold (``tests/reach.py``) and flipped bits run on a Verilator build that counts
+(``tests/verilog_coverage.py``). Errors and random programs run under every condition of the bus of
 ``tests/functional.py``, whose plan must be reached completely.
 """
 
@@ -18,15 +19,19 @@ from weft.hdl.config import Config, load
 from weft.hdl.registers import REGISTER_ADDR_BITS, REGISTERS
 from weft.host.device import DeviceError
 from weft.tb import fast
+from weft.tb.session import DONE
 
-from .. import functional, measures
+from .. import functional, measures, reach, test_faults
 from ..faults import Bench
+from ..flips import check_control, check_guard
 from ..programs import Generator
 from ..verilog_coverage import Point, by_module, counts, library, port_bit, ranges
 from . import broken
 
 #: Bit of CONTROL.
 LOCK = 4
+#: Instructions of the longest program.
+LONG = 1 << 18
 
 
 def exercise(bench: Bench, programs: int) -> functional.Seen:
@@ -42,6 +47,14 @@ def exercise(bench: Bench, programs: int) -> functional.Seen:
         program = generator.program(seed)
         stimulus = functional.Stimulus(program.job)
         functional.run(bench, stimulus, seen, stalls, seed + 1, place=seed + 1)
+    test_faults.test_semaphores_left_and_overflowing(bench)
+    for job in track([*reach.jobs(bench.config), reach.long(bench.config, LONG)], "Long programs"):
+        bench.prepare(job)
+        bench.go()
+        assert bench.finish(1 << 30).status == DONE
+        bench.reset(hard=True)
+    check_guard(bench)
+    check_control(bench)
     if bench.config.name == "tiny":
         for seed in track(range(programs // 2), "Broken programs"):
             if broken.CONFIGS[seed // broken.BATCH % len(broken.CONFIGS)] == "tiny":

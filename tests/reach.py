@@ -1,0 +1,82 @@
+"""Programs for what random ones leave still: large counts and strides, long programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from weft.hdl.config import Config
+from weft.hdl.isa import FORMATS, Instruction, Opcode, Reduce, Segment
+from weft.host.device import Job
+
+from .gemm import encode
+from .programs import Generator
+
+#: Fields that are addresses and strides; they cost no time.
+_STRIDES = {
+    Opcode.LOAD: ("local", "local_pitch"),
+    Opcode.MATMUL: ("act", "wgt", "acc", "row_pitch", "pixel_pitch", "sy", "sx", "dy", "dx"),
+    Opcode.DRAIN: (
+        *("dst", "dst_row", "dst_pixel", "par", "src", "src_row", "src_block", "sy", "sx"),
+        *("res", "res_row", "res_pixel", "dst_jump"),
+    ),
+    Opcode.POOL: (
+        *("dst", "dst_row", "dst_pixel", "par", "src", "src_row", "src_pixel", "sy", "sx"),
+        *("iy0", "ix0", "fill"),
+    ),
+    Opcode.STORE: ("local", "local_pitch"),
+}
+#: Their bits: all, every other, the others, none.
+_PATTERNS = (-1, 0x55555555, 0xAAAAAAAA, 0)
+#: What makes an instruction of two opcodes long in one direction, and what it takes to be legal.
+_COUNTS = {
+    Opcode.MATMUL: ({"oy": 1023}, {"ox": 1023}, {"blocks": 63}, {"kc": 2047}),
+    Opcode.DRAIN: ({"channels": 4095}, {"oy": 1023}, {"ox": 1023}),
+    Opcode.POOL: ({"channels": 4095}, {"oy": 1023}, {"ox": 1023}),
+}
+
+
+def fields(opcode: Opcode, pattern: int) -> dict[str, int]:
+    """An instruction's strides with the bits of a pattern, as far as they are legal."""
+    out = {}
+    for entry in FORMATS[opcode]:
+        if entry.name in _STRIDES[opcode]:
+            value = pattern & ((1 << entry.bits) - 1)
+            if entry.signed and value >> entry.bits - 1:
+                value -= 1 << entry.bits
+            out[entry.name] = min(max(value, entry.minimum), entry.maximum)
+    return out
+
+
+def jobs(config: Config) -> Iterator[Job]:
+    """Programs with every stride, and then every count, at its ends."""
+    generator = Generator(config)
+    for k, pattern in enumerate(_PATTERNS):
+        steps = []
+        for opcode in _STRIDES:
+            extra = {"segment": Segment.INPUT} if opcode == Opcode.LOAD else {}
+            extra = {"segment": Segment.OUTPUT} if opcode == Opcode.STORE else extra
+            if opcode in (Opcode.DRAIN, Opcode.POOL):
+                extra = {"reduce": Reduce.SUM, "ry": 1, "rx": 2}
+            if opcode == Opcode.POOL and not pattern:
+                extra["src"] = config.act_bank_bytes  # or it would overwrite what it reads
+            steps.append((opcode, {**fields(opcode, pattern), **extra}))
+        yield generator.assemble(k, steps).job
+    steps = []
+    for opcode, several in _COUNTS.items():
+        for counts in several:
+            place = {"dst": config.act_bytes // 2} if opcode != Opcode.MATMUL else {}
+            steps += [(opcode, {**place, **counts}), (opcode, place)]
+    yield generator.assemble(0, steps).job
+
+
+def long(config: Config, count: int) -> Job:
+    """A program of `count` instructions of all units, which have nothing in common."""
+    bank = config.act_bank_bytes
+    several = encode(
+        Instruction(Opcode.LOAD, {"segment": Segment.INPUT}),
+        Instruction(Opcode.MATMUL, {"act": bank}),
+        Instruction(Opcode.DRAIN, {"src": config.acc_half, "dst": 2 * bank}),
+        Instruction(Opcode.STORE, {"segment": Segment.OUTPUT, "local": 3 * bank}),
+    )
+    code = several * (count // 4) + encode(Instruction(Opcode.END))
+    return Job(code, (bytes(64), bytes(64), bytes(64), bytes(64)))
