@@ -20,7 +20,7 @@ from weft.host.timing.prediction import Prediction
 from weft.tb.memory_model import Channel
 from weft.tb.session import DONE
 
-from . import mutants, onchip, test_faults, test_faults_bus, test_faults_reset
+from . import dense, mutants, onchip, test_faults, test_faults_bus, test_faults_reset
 from .campaigns import broken
 from .faults import Bench
 from .flips import check_address_registers, check_guard
@@ -55,6 +55,7 @@ def checks(
         With programs and buses that are at fault.
     """
     yield _runs(random_runs(config, 0, _FIRST))
+    yield _runs(dense_runs(config) if component in ("array", "requantizer") else [])
     yield _runs(token_runs(config) if component in ("semaphores", "load") else [])
     yield _runs(transfer_runs(config) if component in _DMA else [])
     if faults:
@@ -91,6 +92,12 @@ def random_runs(config: Config, first: int, end: int) -> list[Run]:
     """Random programs of these seeds."""
     generator = Generator(config)
     return _expected(config, "program", map(generator.program, range(first, end)))
+
+
+@cache
+def dense_runs(config: Config) -> list[Run]:
+    """Those of ``test_dense``."""
+    return _expected(config, "dense", (dense.program(config, seed) for seed in range(12)))
 
 
 @cache

@@ -16,7 +16,7 @@ from weft.host import compiler, interpreter
 from weft.host.run import run
 from weft.tb.devices import VerilatorDevice
 
-from . import networks
+from . import dense, networks
 from .campaigns import programs as campaign
 from .programs import EXTREMES, Generator
 from .side_by_side import STALLS, Bench
@@ -46,6 +46,16 @@ def test_packed():
     bench = Bench(replace(PRESETS["tiny"], name="packed", rows=8, packed=True))
     for seed in range(PROGRAMS // 2):
         differences = bench.differences(seed, latency=(1, 7, 50)[seed % 3], stalls="none")
+        assert not differences, differences[0]
+    bench.close()
+
+
+@pytest.mark.parametrize("config", [CONFIGS[0], ODD], ids=lambda c: c.name)
+def test_dense(config: Config):
+    """Results that hang on every bit of sums, multipliers, residuals and shifts."""
+    bench = Bench(config)
+    for seed in range(12):
+        differences = bench.compare(dense.program(config, seed), latency=7)
         assert not differences, differences[0]
     bench.close()
 
