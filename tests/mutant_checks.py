@@ -20,12 +20,21 @@ from weft.host.timing.prediction import Prediction
 from weft.tb.memory_model import Channel
 from weft.tb.session import DONE
 
-from . import dense, mutants, onchip, test_faults, test_faults_bus, test_faults_reset
+from . import (
+    dense,
+    mutants,
+    onchip,
+    reach,
+    test_bursts,
+    test_faults,
+    test_faults_bus,
+    test_faults_reset,
+)
 from .campaigns import broken
-from .faults import Bench
+from .faults import LIMIT, Bench
 from .flips import check_address_registers, check_guard
 from .onchip import Memories, Part
-from .programs import Generator, RandomProgram
+from .programs import EXTREME_SIZES, EXTREMES, Generator, RandomProgram
 
 #: A check of a machine: AssertionError or DeviceError where it is wrong.
 Check = Callable[[Bench], object]
@@ -67,6 +76,7 @@ def checks(
         if config.name == "tiny" and tests:
             tests += [(f"broken program {k}", partial(_broken, seed=k)) for k in range(24)]
         yield tests
+    yield _runs(extreme_runs(config) if component in _DMA else [])
     yield _runs(random_runs(config, _FIRST, programs))
 
 
@@ -118,8 +128,27 @@ def transfer_runs(config: Config) -> list[Run]:
     return _expected(config, "transfers", map(Generator(config).transfers, range(20)))
 
 
-def _expected(config: Config, name: str, programs: Iterable[RandomProgram]) -> list[Run]:
-    """To run one after the other on a new machine, every third with stalls."""
+@cache
+def extreme_runs(config: Config) -> list[Run]:
+    """Those of ``test_extremes`` and ``test_pitches`` that only transfer."""
+    generator = Generator(config)
+    programs = [
+        generator.assemble(0, steps, EXTREME_SIZES)
+        for steps in EXTREMES.values()
+        if all(opcode in (Opcode.LOAD, Opcode.STORE) for opcode, _ in steps)
+    ]
+    return _expected(
+        config,
+        "extremes",
+        [*programs, *reach.pitches(config), *reach.programs(config)],
+        scatter=False,
+    )
+
+
+def _expected(
+    config: Config, name: str, programs: Iterable[RandomProgram], *, scatter: bool = True
+) -> list[Run]:
+    """To run one after the other on a new machine; some with stalls, some anywhere in memory."""
     golden, out = GoldenDevice(config), []
     for k, program in enumerate(programs):
         job = program.job
@@ -127,7 +156,7 @@ def _expected(config: Config, name: str, programs: Iterable[RandomProgram]) -> l
         stalls = k + 1 if k % 3 == 2 else 0
         prediction = None if stalls else predict(config, job.code, latency=latency)
         expected, memories = golden.run(job), onchip.contents(golden.machine)
-        place = k if k % 2 else 0
+        place = k if scatter and k % 2 else 0
         run = Run(f"{name} {k}", job, place, latency, stalls, expected, memories, prediction)
         out.append(run)
     return out
@@ -140,7 +169,10 @@ def _runs(runs: list[Run]) -> list[tuple[str, Check]]:
 def _exact(bench: Bench, run: Run) -> None:
     """It ends as on the golden machine and, where memory does not stall, in the model's cycles."""
     bench.reset()
-    outcome = bench.run(run.job, place=run.place, latency=run.latency, stall_seed=run.stalls)
+    bench.prepare(run.job, place=run.place, latency=run.latency, stall_seed=run.stalls)
+    bench.go()
+    cycles = run.prediction.counters["CYCLES"] if run.prediction else 0
+    outcome = bench.finish(max(2 * cycles, LIMIT))
     result, expected = outcome.result, run.expected
     assert outcome.status == DONE
     assert (result.error, result.tag) == (expected.error, expected.tag)
@@ -188,6 +220,7 @@ _READING = (
     *((test_faults.test_window_edges, Opcode.LOAD, segment) for segment in Segment),
     (test_faults.test_windows_without_memory_or_beyond_the_address_space, Opcode.LOAD),
     (test_faults.test_window_edges_anywhere, Opcode.LOAD),
+    (test_bursts.test_bursts, Channel.AR),
     (test_faults_bus.test_exclusive_okay_is_none,),
     (test_faults_bus.test_an_error_while_the_bus_is_silent,),
     (test_faults.test_the_first_error_in_program_order_wins,),
@@ -200,6 +233,7 @@ _WRITING = (
     *((test_faults.test_window_edges, Opcode.STORE, segment) for segment in Segment),
     (test_faults.test_windows_without_memory_or_beyond_the_address_space, Opcode.STORE),
     (test_faults.test_window_edges_anywhere, Opcode.STORE),
+    (test_bursts.test_bursts, Channel.AW),
     (test_faults_bus.test_every_write_burst_fails,),
     (test_faults_bus.test_exclusive_okay_is_none,),
     (test_faults.test_the_first_error_in_program_order_wins,),

@@ -31,7 +31,7 @@ def scattered(
     for name, size in zip(names, sizes, strict=True):
         room = -(-size // PAGE) * PAGE + PAGE
         while True:
-            most = min(top, 1 << rng.randint(16, config.addr_bits))
+            most = min(top, 1 << rng.randint(max(16, room.bit_length()), config.addr_bits))
             at = rng.randrange(0, most - room, PAGE)
             if not any(at < r.stop and r.start < at + room for r in taken):
                 break

@@ -81,6 +81,10 @@ EXTREMES: dict[str, list[tuple[Opcode, dict[str, int]]]] = {
         (Opcode.LOAD, {"segment": Segment.INPUT, "length": (1 << 20) - 1, "local": 5}),
         (Opcode.STORE, {"segment": Segment.OUTPUT, "length": (1 << 20) - 1, "local": 77}),
     ],
+    "rows of half that length": [
+        (Opcode.LOAD, {"segment": Segment.INPUT, "length": (1 << 19) + 2408, "local": 3}),
+        (Opcode.STORE, {"segment": Segment.OUTPUT, "length": (1 << 19) + 2401, "local": 99}),
+    ],
     "rows as far apart as can be": [
         (Opcode.LOAD, {"segment": Segment.INPUT, "dram_pitch": (1 << 24) - 64, "rows": 2,
                        "length": 99, "local_pitch": 1000}),
@@ -90,6 +94,9 @@ EXTREMES: dict[str, list[tuple[Opcode, dict[str, int]]]] = {
         (Opcode.STORE, {"segment": Segment.OUTPUT, "offset": (1 << 24) + 8192, "length": 999}),
     ],
 }  # fmt: skip
+
+#: Bytes of the segments that they need.
+EXTREME_SIZES = (16384, (1 << 24) + 16384, (1 << 24) + 16384, 4096)
 
 
 @dataclass(frozen=True)

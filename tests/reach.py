@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 from weft.hdl.config import Config
 from weft.hdl.isa import FORMATS, Instruction, Opcode, Reduce, Segment
+from weft.hdl.write_engine import write_burst_beats
 from weft.host.device import Job
 
 from .gemm import encode
-from .programs import Generator
+from .programs import Generator, RandomProgram
 
 #: Fields that are addresses and strides; they cost no time.
 _STRIDES = {
@@ -47,7 +48,7 @@ def fields(opcode: Opcode, pattern: int) -> dict[str, int]:
     return out
 
 
-def jobs(config: Config) -> Iterator[Job]:
+def programs(config: Config) -> Iterator[RandomProgram]:
     """Programs with every stride, and then every count, at its ends."""
     generator = Generator(config)
     for k, pattern in enumerate(_PATTERNS):
@@ -60,13 +61,56 @@ def jobs(config: Config) -> Iterator[Job]:
             if opcode == Opcode.POOL and not pattern:
                 extra["src"] = config.act_bank_bytes  # or it would overwrite what it reads
             steps.append((opcode, {**fields(opcode, pattern), **extra}))
-        yield generator.assemble(k, steps).job
+        yield generator.assemble(k, steps)
     steps = []
     for opcode, several in _COUNTS.items():
         for counts in several:
             place = {"dst": config.act_bytes // 2} if opcode != Opcode.MATMUL else {}
             steps += [(opcode, {**place, **counts}), (opcode, place)]
-    yield generator.assemble(0, steps).job
+    yield generator.assemble(0, steps)
+    yield generator.assemble(0, pages(config))
+    yield generator.assemble(0, _tails(config))
+
+
+def pages(config: Config) -> list[tuple[Opcode, dict[str, int]]]:
+    """Rows of a burst and a beat that begin everywhere in a page."""
+    out = []
+    for opcode, segment, most in (
+        (Opcode.LOAD, Segment.INPUT, config.burst_beats),
+        (Opcode.STORE, Segment.OUTPUT, write_burst_beats(config)),
+    ):
+        length = (most + 1) * config.bus_bytes
+        fields = {"length": length, "dram_pitch": length, "local_pitch": length}
+        out.append((opcode, {**fields, "segment": segment, "rows": 16000 // length}))
+    return out
+
+
+def _tails(config: Config) -> list[tuple[Opcode, dict[str, int]]]:
+    """Rows whose last beat reaches into a bank, with no byte of it, that another unit is using."""
+    bank, bus = config.act_bank_bytes, config.bus_bytes
+    out = []
+    for size in range(1, bus):
+        shape = {"oy": 8, "ox": 8, "src_row": 8}
+        drain = {**shape, "dst": 2 * bank, "dst_row": 64, "dst_pixel": 8, "channels": config.cols}
+        load = {"segment": Segment.INPUT, "rows": 8, "length": size, "local": 2 * bank - size}
+        out += [(Opcode.DRAIN, drain), (Opcode.LOAD, load)]
+        image = {"oy": 16, "ox": 16, "height": 16, "width": 16, "pixel_pitch": 4, "row_pitch": 64}
+        store = {"segment": Segment.OUTPUT, "rows": 8, "length": size, "local": 3 * bank - size}
+        out += [(Opcode.MATMUL, {**image, "act": 3 * bank}), (Opcode.STORE, store)]
+    return out
+
+
+def pitches(config: Config) -> Iterator[RandomProgram]:
+    """Two rows that lie each power of two apart, in windows that end with the second."""
+    generator, bus = Generator(config), config.bus_bytes
+    for bit in range(bus.bit_length() - 1, 24):
+        fields = {"rows": 2, "dram_pitch": 1 << bit, "length": bus, "local_pitch": 1 << bit % 20}
+        steps = [
+            (Opcode.LOAD, {**fields, "segment": Segment.INPUT}),
+            (Opcode.STORE, {**fields, "segment": Segment.OUTPUT, "local": 3}),
+        ]
+        size = (1 << bit) + bus
+        yield generator.assemble(bit, steps, (16384, size, size, 8192))
 
 
 def long(config: Config, count: int) -> Job:

@@ -16,9 +16,9 @@ from weft.host import compiler, interpreter
 from weft.host.run import run
 from weft.tb.devices import VerilatorDevice
 
-from . import dense, networks
+from . import dense, networks, reach
 from .campaigns import programs as campaign
-from .programs import EXTREMES, Generator
+from .programs import EXTREME_SIZES, EXTREMES, Generator
 from .side_by_side import STALLS, Bench
 
 ODD = load(Path(__file__).with_name("configs") / "odd.toml")
@@ -87,10 +87,26 @@ def test_transfers(config: Config, stalls: str):
 @pytest.mark.parametrize("name", EXTREMES)
 def test_extremes(name):
     generator, bench = Generator(CONFIGS[0]), Bench(CONFIGS[0])
-    sizes = (16384, (1 << 24) + 16384, (1 << 24) + 16384, 4096)
-    differences = bench.compare(generator.assemble(0, EXTREMES[name], sizes))
+    differences = bench.compare(generator.assemble(0, EXTREMES[name], EXTREME_SIZES))
     bench.close()
     assert not differences, differences[0]
+
+
+def test_pitches():
+    bench = Bench(CONFIGS[0])
+    for program in reach.pitches(CONFIGS[0]):
+        differences = bench.compare(program, latency=1)
+        assert not differences, differences[0]
+    bench.close()
+
+
+def test_what_random_fields_rarely_reach():
+    """Every stride and every count at its ends."""
+    bench = Bench(CONFIGS[0])
+    for program in reach.programs(CONFIGS[0]):
+        differences = bench.compare(program, latency=1)
+        assert not differences, differences[0]
+    bench.close()
 
 
 def test_seeds_that_failed_once():

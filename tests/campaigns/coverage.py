@@ -48,7 +48,10 @@ def exercise(bench: Bench, programs: int) -> functional.Seen:
         stimulus = functional.Stimulus(program.job)
         functional.run(bench, stimulus, seen, stalls, seed + 1, place=seed + 1)
     test_faults.test_semaphores_left_and_overflowing(bench)
-    for job in track([*reach.jobs(bench.config), reach.long(bench.config, LONG)], "Long programs"):
+    jobs = [
+        program.job for program in (*reach.programs(bench.config), *reach.pitches(bench.config))
+    ]
+    for job in track([*jobs, reach.long(bench.config, LONG)], "Long programs"):
         bench.prepare(job)
         bench.go()
         assert bench.finish(1 << 30).status == DONE
