@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 
-from .mutants import Mutant
-
-#: (component, pattern of the wire, reason).
+#: (component, pattern of the mutant as text, reason); the first that fits counts.
 EXPLAINED: tuple[tuple[str, str, str], ...] = ()
 
 
-def reason(mutant: Mutant) -> str:
+def reason(component: str, mutant: str) -> str:
     """The explanation of a survivor; empty if there is none."""
-    for component, wire, text in EXPLAINED:
-        if component == mutant.component and re.fullmatch(wire, mutant.wire):
-            return text
+    for part, pattern, why in EXPLAINED:
+        if re.fullmatch(part, component) and re.fullmatch(rf"{part}: {pattern}", mutant):
+            return why
     return ""

@@ -6,11 +6,16 @@ usage: python tools/measures.py
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 from measures_reasons import line_reason, port_reason
 from robustness import table
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests import mutant_survivors
 
 PAGE = Path(__file__).parents[1] / "docs" / "measures.md"
 RESULTS = PAGE.with_suffix(".json")
@@ -144,7 +149,10 @@ def mutants_section(found: Found) -> str:
     text += table(["Check", "Mutants"], found["killers"].items())
     if found["survivors"]:
         text += "\nThose that nothing notices:\n\n"
-        rows = [[s["mutant"], s["why"] or OPEN] for s in found["survivors"]]
+        rows = [
+            [s["mutant"], mutant_survivors.reason(s["component"], s["mutant"]) or OPEN]
+            for s in found["survivors"]
+        ]
         text += table(["Mutant", "Why"], rows, texts=2)
     return text
 

@@ -25,6 +25,9 @@ from ..mutant_checks import checks, isolated, killer
 from ..mutant_survivors import reason
 from ..mutants import COMPONENTS, Mutant, draw, equal, library
 
+#: Of the mutants that are not proven equal, what share must be noticed.
+WANTED = 0.95
+
 Setting = tuple[str, int, int, bool]
 
 
@@ -40,12 +43,12 @@ def check(setting: Setting, component: str, number: int) -> tuple[int, str | Non
 
 
 def main(args: Sequence[str] = ()) -> int:
-    """Run the campaign; returns how many mutants survive without an explanation."""
+    """Run the campaign; returns how many survive unexplained, one more if too many survive."""
     parser = argparse.ArgumentParser(prog="mutation", description=__doc__)
     parser.add_argument("--config", default="tiny", help="preset or TOML file (%(default)s)")
-    parser.add_argument("--count", type=int, default=100, help="of each component (%(default)s)")
+    parser.add_argument("--count", type=int, default=70, help="of each component (%(default)s)")
     parser.add_argument("--only", type=int, nargs="+", help="numbers of mutants; all unless given")
-    parser.add_argument("--programs", type=int, default=60, help="random programs (%(default)s)")
+    parser.add_argument("--programs", type=int, default=100, help="random programs (%(default)s)")
     parser.add_argument("--first", type=int, help="mutants of each component; all unless given")
     parser.add_argument("--quick", action="store_true", help="random programs only")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (%(default)s)")
@@ -86,7 +89,7 @@ def main(args: Sequence[str] = ()) -> int:
         "components": {name: _component(name, chosen, found, same) for name in COMPONENTS},
         "killers": dict(_kinds(found).most_common()),
         "survivors": [
-            {"number": mutant.number, "mutant": str(mutant), "why": reason(mutant)}
+            {"number": mutant.number, "component": mutant.component, "mutant": str(mutant)}
             for mutant in alive
             if mutant.number not in same
         ],
@@ -95,7 +98,13 @@ def main(args: Sequence[str] = ()) -> int:
         print(name, row)
     if options.write:
         measures.write(f"mutation of {config.name}", summary)
-    return sum(not survivor["why"] for survivor in summary["survivors"])
+    unexplained = [s for s in summary["survivors"] if not reason(s["component"], s["mutant"])]
+    for survivor in unexplained:
+        print(f"not explained: {survivor['number']} {survivor['mutant']}")
+    others = len(found) - len(same)
+    share = (others - len(summary["survivors"])) / max(others, 1)
+    print(f"{100 * share:.1f} % of {others} noticed")
+    return len(unexplained) + (share < WANTED)
 
 
 def _component(
