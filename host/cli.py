@@ -16,6 +16,7 @@ from rich.table import Table
 
 from ..hdl.config import PRESETS, ConfigError
 from ..hdl.config import load as load_config
+from .cli_area import area
 from .cli_bench import bench, profile
 from .cli_boards import build, flash
 from .cli_compile import compile_
@@ -318,6 +319,7 @@ def verilog(
 
 app.command()(build)
 app.command()(flash)
+app.command()(area)
 
 
 @config_app.command("list")

@@ -78,7 +78,7 @@ def bench(
     from .bench_report import sentences, table
 
     machine = load_config(config)
-    out = _console()
+    out = wide_console()
     failed = False
     suffix = f",batch={batch}" if batch else ""
     for name in (f"{target}{suffix}" for target in targets or NETWORKS):
@@ -142,10 +142,10 @@ def profile(
     if json:
         print(jsonlib.dumps(found.to_json()))
     else:
-        _console().print(profile_table(found))
+        wide_console().print(profile_table(found))
 
 
-def _console() -> Console:
+def wide_console() -> Console:
     """Standard output, wide enough for a table where it is no terminal."""
     out = Console()
     return out if out.is_terminal else Console(width=max(out.width, _WIDTH))

@@ -1,0 +1,190 @@
+"""Keeps what place-and-route measured: benchmarks/area.json, and the tables made from it.
+
+usage: python tools/area.py --add FOLDER…
+       python tools/area.py --add FOLDER… --config NAME
+       python tools/area.py --cycles [NETWORK…]
+
+The first keeps what `weft build BOARD -o FOLDER` left, the second what `python -m weft.boards.ecp5
+--config NAME --output FOLDER` left; the third the timing model's cycles behind each board's memory.
+Each writes the tables of docs/area.md too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import re
+import subprocess
+from pathlib import Path
+
+from benchmark_tables import table
+from weft.boards import area as measured
+from weft.boards.area import Area, AreaError, Cycles, Memory
+from weft.boards.board import Board, find
+from weft.boards.build import REPORT
+from weft.boards.sdram import READ_LATENCY
+from weft.boards.tools import find_tool
+from weft.hdl.config import PRESETS, Config, load
+from weft.host import compiler, workloads
+from weft.host.cli_area import frames_text
+from weft.host.errors import CompileError
+from weft.host.networks import NETWORKS
+from weft.host.timing.machine import predict
+from weft.tb.devices import machine_verilog
+from weft.tb.session import PAGE as MEMORY_PAGE
+
+PAGE = Path(__file__).parents[1] / "docs" / "area.md"
+#: What nextpnr calls what an FPGA counts.
+_CELLS = {
+    "luts": ("TRELLIS_COMB", "LUT4", "ICESTORM_LC"),
+    "ffs": ("TRELLIS_FF", "DFF"),
+    "dsps": ("MULT18X18D", "MULT9X9", "MULT18X18", "MULT36X36", "ICESTORM_DSP"),
+    "brams": ("DP16KD", "BSRAM", "ICESTORM_RAM"),
+}
+#: The FPGA of all that is placed here.
+_FPGA = "LFE5U-85F"
+#: Cycles between the machine's pins and a board's memory, there and back.
+_WAY = 4
+
+
+def memory_of(board: Board, config: Config) -> Memory:
+    """The memory of a board as the timing model takes it: rows open, no refresh."""
+    chip = board.chip
+    word_bits = 16
+    interval = -(-config.bus_bits // word_bits)
+    opening = math.ceil((chip.rp + chip.rcd) * board.clock_mhz / 1000)
+    latency = opening + READ_LATENCY + interval + _WAY
+    return Memory(latency, interval, word_bits << chip.addr_bits >> 3)
+
+
+def read(folder: Path, alone: str | None) -> Area:
+    """What place-and-route left in a folder: of a board, or of the machine `alone`."""
+    kind = "timing" if alone is None else "report"
+    timings = sorted(folder.glob(f"{kind}-*.json"))
+    if not timings:
+        raise AreaError(f"{folder} has no {kind} of nextpnr")
+    runs = [json.loads(path.read_text()) for path in timings]
+    used = runs[0]["utilization"]
+    counts = {
+        name: sum(used[cell]["used"] for cell in cells if cell in used)
+        for name, cells in _CELLS.items()
+    }
+    if alone is None:
+        report = json.loads((folder / REPORT).read_text())
+        config, board = load(folder / "weft.toml"), find(report["board"])
+        where = {
+            "board": board.name,
+            "fpga": _FPGA,
+            "memory": memory_of(board, config),
+            "fmax_mhz": tuple(report["fmax_per_seed"]),
+        }
+    else:
+        config = load(alone)
+        found = (min(clock["achieved"] for clock in run["fmax"].values()) for run in runs)
+        where = {"fpga": _FPGA, "fmax_mhz": tuple(round(mhz, 2) for mhz in found)}
+    return Area(
+        config=config.name,
+        fingerprint=f"{config.fingerprint:016x}",
+        machine=hashlib.sha256(machine_verilog(config).encode()).hexdigest()[:12],
+        tools={name: _version(name) for name in ("yosys", "nextpnr-ecp5")},
+        **counts,
+        **where,
+    )
+
+
+def _version(tool: str) -> str:
+    """What a tool says of its version."""
+    done = subprocess.run(
+        [find_tool(tool), "--version"], capture_output=True, text=True, check=True
+    )
+    text = done.stdout + done.stderr
+    found = re.search(r"Yosys (\S+)|Version \S*?-?(\d\S*?)\)", text)
+    return next(part for part in found.groups() if part) if found else text.strip()
+
+
+def cycles_of(name: str, area: Area, config: Config) -> int | None:
+    """Cycles of a network behind a board's memory, for one input; None if it does not fit."""
+    memory = area.memory
+    assert memory is not None
+    workload = workloads.load(name, config)
+    try:
+        program = compiler.compile(workload.graph, config, batch=workload.batch)
+    except CompileError:
+        return None
+    stored = (
+        *(program.const, program.code),
+        *(bytes(n) for n in (program.input_bytes, program.output_bytes, program.scratch_bytes)),
+    )
+    pages = sum(
+        -(-len(part) // MEMORY_PAGE) + 1 for part in stored
+    )  # as they are placed, with gaps
+    if pages * MEMORY_PAGE > memory.size:
+        return None
+    timing = {"latency": memory.latency, "beat_interval": memory.beat_interval}
+    total = sum(predict(config, code, **timing).cycles for code in program.runs)
+    return -(-total // workload.batch)
+
+
+def blocks(areas: list[Area], cycles: Cycles) -> dict[str, str]:
+    """The tables by marker."""
+    head = ("machine", "on", "LUTs", "flip-flops", "multipliers", "block RAMs", "fmax, MHz", "runs")
+    rows = [
+        (
+            f"`{a.config}`",
+            a.place if a.board is None else f"`{a.board}` ({a.fpga})",
+            *(a.luts, a.ffs, a.dsps, a.brams, f"{a.fmax:.1f}", len(a.fmax_mhz)),
+        )
+        for a in areas
+    ]
+    on_boards = [a for a in areas if a.frames(cycles)]
+    places = (f"`{a.config}` on `{a.board}`, {a.clock_mhz:.1f} MHz" for a in on_boards)
+    frames = [(f"`{name}`", *(frames_text(a, cycles, name) for a in on_boards)) for name in cycles]
+    versions = {f"{name} {version}" for a in areas for name, version in a.tools.items()}
+    return {
+        "area": table(head, rows) + f"\nTools: {', '.join(sorted(versions))}.\n",
+        "frames": table(("network", *places), frames),
+    }
+
+
+def pattern(marker: str) -> re.Pattern[str]:
+    """What stands between a marker and its end."""
+    return re.compile(rf"(?<=<!-- {marker} -->\n\n).*?(?=\n<!-- /{marker} -->)", re.DOTALL)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--add", nargs="+", type=Path, default=[], metavar="FOLDER")
+    parser.add_argument("--config", help="what was placed alone in the folders")
+    parser.add_argument("--cycles", nargs="*", choices=[*NETWORKS, []], metavar="NETWORK")
+    options = parser.parse_args()
+    areas, cycles = measured.load() if measured.TABLE.exists() else ([], {})
+    for folder in options.add:
+        new = read(folder, options.config)
+        areas = [a for a in areas if (a.place, a.config) != (new.place, new.config)] + [new]
+    for name in [] if options.cycles is None else options.cycles or NETWORKS:
+        for area in areas:
+            if area.memory is None:
+                continue
+            config = _config(area)
+            cycles.setdefault(name, {})[str(area.setting)] = cycles_of(name, area, config)
+            print(f"{name}, {area.config} on {area.place}: {cycles[name][str(area.setting)]}")
+    measured.save(areas, cycles)
+    text = PAGE.read_text(encoding="utf-8")
+    for marker, block in blocks(*measured.load()).items():
+        text = pattern(marker).sub(lambda _, block=block: block, text)
+    PAGE.write_text(text, encoding="utf-8")
+
+
+def _config(area: Area) -> Config:
+    """The configuration of a row: a preset, or its board's own."""
+    config = load(area.config) if area.config in PRESETS else load(find(area.board or "").config)
+    if f"{config.fingerprint:016x}" != area.fingerprint:
+        raise AreaError(f"{area.config} is no longer what was measured on {area.place}")
+    return config
+
+
+if __name__ == "__main__":
+    main()
