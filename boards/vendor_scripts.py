@@ -35,6 +35,7 @@ def package() -> str:
 # vivado -mode batch -source package_ip.tcl
 # Completes component.xml (dialog, checksums), checks it and packs the peripheral as an archive.
 set folder [file dirname [file normalize [info script]]]
+create_project -in_memory
 set core [ipx::open_core [file join $folder component.xml]]
 ipx::create_xgui_files $core
 ipx::update_checksums $core
@@ -42,6 +43,7 @@ ipx::check_integrity $core
 ipx::save_core $core
 ipx::archive_core [file join $folder {NAME}.zip] $core
 ipx::unload_core $core
+close_project
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import importlib.util
 import json
@@ -199,8 +200,7 @@ def test_the_packaging_script_runs(folder):
     calls, done = _calls(folder / "package_ip.tcl")
     assert (done.returncode, done.stderr) == (0, "")
     names = [call[0] for call in calls]
-    assert names[0] == "ipx::open_core"
-    assert calls[0][1] == str(folder / "component.xml")
+    assert calls[names.index("ipx::open_core")][1] == str(folder / "component.xml")
     assert names.index("ipx::check_integrity") < names.index("ipx::save_core")
 
 
@@ -295,8 +295,7 @@ def test_the_copied_driver_needs_no_weft(folder):
     )
     assert done.stdout.strip() == "['weft', 'weft_pynq']"
     source = (folder / "weft_pynq.py").read_text()
-    compile(source, "weft_pynq.py", "exec", dont_inherit=True)
-    assert "fr'" not in source
+    ast.parse(source, feature_version=(3, 8))
 
 
 @pytest.mark.parametrize("seed", range(4))
