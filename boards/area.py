@@ -40,7 +40,7 @@ class Memory:
 
 @dataclass(frozen=True, kw_only=True)
 class Area:
-    """One machine after place-and-route.
+    """One machine, or a part of one, after place-and-route.
 
     Parameters
     ----------
@@ -52,6 +52,8 @@ class Area:
         Hash of its Verilog: tells whether two rows are of the same version of the machine.
     fpga
         The device.
+    part
+        What of it was placed; None: all.
     board
         The board whose whole top it is in; None: the machine alone, out of context.
     luts, ffs, dsps, brams
@@ -76,9 +78,15 @@ class Area:
     brams: int
     fmax_mhz: tuple[float, ...]
     tools: dict[str, str]
+    part: str | None = None
     board: str | None = None
     memory: Memory | None = None
     limit_mhz: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The configuration, and which part of it."""
+        return f"{self.config}, {self.part}" if self.part else self.config
 
     @property
     def place(self) -> str:
@@ -146,7 +154,7 @@ def _area(row: dict[str, Any]) -> Area:
 
 def save(areas: Iterable[Area], cycles: Cycles, path: Path = TABLE) -> None:
     """Write the table, a row a line."""
-    ordered = sorted(areas, key=lambda area: (area.place, area.config))
+    ordered = sorted(areas, key=lambda area: (area.place, area.name))
     rows = ",\n".join(json.dumps(asdict(area)) for area in ordered)
     runs = ",\n".join(
         f"{json.dumps(name)}: {json.dumps(places, sort_keys=True)}"
@@ -172,7 +180,7 @@ def chosen(areas: Sequence[Area], config: Config | None, board: str | None) -> l
     if not found:
         wanted = [config.name] if config else []
         wanted += [board] if board else []
-        known = "; ".join(sorted({f"{area.config} on {area.place}" for area in areas}))
+        known = "; ".join(sorted({f"{area.name} on {area.place}" for area in areas}))
         raise AreaError(
             f"nothing was measured of {' on '.join(wanted) or 'any machine'}; there is "
             f"{known or 'nothing yet'}: measure with weft build, keep it with tools/area.py"

@@ -65,7 +65,7 @@ def _area_table(areas: list[Area]) -> Table:
         table.add_column(head, justify="right")
     for a in areas:
         numbers = (f"{n:,}" for n in (a.luts, a.ffs, a.dsps, a.brams))
-        table.add_row(a.config, a.place, *numbers, f"{a.fmax:.1f}", str(len(a.fmax_mhz)))
+        table.add_row(a.name, a.place, *numbers, f"{a.fmax:.1f}", str(len(a.fmax_mhz)))
     return table
 
 
@@ -73,7 +73,7 @@ def _frame_table(areas: list[Area], cycles: Cycles) -> Table:
     table = Table(title="inputs a second, one at a time")
     table.add_column("network")
     for a in areas:
-        table.add_column(f"{a.config} on {a.place}\n{a.clock_mhz:.1f} MHz", justify="right")
+        table.add_column(f"{a.name} on {a.place}\n{a.clock_mhz:.1f} MHz", justify="right")
     for name in cycles:
         table.add_row(name, *(frames_text(a, cycles, name) for a in areas))
     return table

@@ -173,12 +173,16 @@ def test_reads_what_weft_build_left(tmp_path, monkeypatch):
     assert len(found.machine) == 12
 
 
-def test_reads_what_a_machine_alone_left(tmp_path, monkeypatch):
+@pytest.mark.parametrize("part", [None, "array"])
+def test_reads_what_a_machine_alone_left(tmp_path, monkeypatch, part):
     monkeypatch.setattr(tool, "_version", TOOLS.__getitem__)
     for seed, mhz in enumerate((60.0, 50.0, 52.0), 1):
         _placed(tmp_path, f"report-{seed}.json", clk=mhz, other=200.0)
-    found = tool.read(tmp_path, "small")
-    assert dataclasses.replace(found, machine=ALONE.machine) == ALONE
+    found = tool.read(tmp_path, "small", part)
+    assert dataclasses.replace(found, machine=ALONE.machine) == dataclasses.replace(
+        ALONE, part=part
+    )
+    assert found.name == ("small, array" if part else "small")
 
 
 def test_refuses_a_folder_without_a_run(tmp_path):

@@ -1,11 +1,12 @@
 """Keeps what place-and-route measured: benchmarks/area.json, and the tables made from it.
 
 usage: python tools/area.py --add FOLDER…
-       python tools/area.py --add FOLDER… --config NAME
+       python tools/area.py --add FOLDER… --config NAME [--part NAME]
        python tools/area.py --cycles [NETWORK…]
 
 The first keeps what `weft build BOARD -o FOLDER` left, the second what `python -m weft.boards.ecp5
---config NAME --output FOLDER` left; the third the timing model's cycles behind each board's memory.
+--config NAME --output FOLDER` left, with --part NAME of a part of the machine; the third the timing
+model's cycles behind each board's memory.
 Each writes the tables of docs/area.md too.
 """
 
@@ -24,6 +25,7 @@ from weft.boards import area as measured
 from weft.boards.area import Area, AreaError, Cycles, Memory
 from weft.boards.board import Board, find
 from weft.boards.build import REPORT
+from weft.boards.ecp5 import PARTS
 from weft.boards.sdram import READ_LATENCY
 from weft.boards.tools import find_tool
 from weft.hdl.config import PRESETS, Config, load
@@ -59,8 +61,8 @@ def memory_of(board: Board, config: Config) -> Memory:
     return Memory(latency, interval, word_bits << chip.addr_bits >> 3)
 
 
-def read(folder: Path, alone: str | None) -> Area:
-    """What place-and-route left in a folder: of a board, or of the machine `alone`."""
+def read(folder: Path, alone: str | None, part: str | None = None) -> Area:
+    """What place-and-route left in a folder: of a board, or of a `part` of a machine `alone`."""
     kind = "timing" if alone is None else "report"
     timings = sorted(folder.glob(f"{kind}-*.json"))
     if not timings:
@@ -83,7 +85,7 @@ def read(folder: Path, alone: str | None) -> Area:
     else:
         config = load(alone)
         found = (min(clock["achieved"] for clock in run["fmax"].values()) for run in runs)
-        where = {"fpga": _FPGA, "fmax_mhz": tuple(round(mhz, 2) for mhz in found)}
+        where = {"fpga": _FPGA, "part": part, "fmax_mhz": tuple(round(mhz, 2) for mhz in found)}
     return Area(
         config=config.name,
         fingerprint=f"{config.fingerprint:016x}",
@@ -132,7 +134,7 @@ def blocks(areas: list[Area], cycles: Cycles) -> dict[str, str]:
     head = ("machine", "on", "LUTs", "flip-flops", "multipliers", "block RAMs", "fmax, MHz", "runs")
     rows = [
         (
-            f"`{a.config}`",
+            f"`{a.config}`" + (f", {a.part}" if a.part else ""),
             a.place if a.board is None else f"`{a.board}` ({a.fpga})",
             *(a.luts, a.ffs, a.dsps, a.brams, f"{a.fmax:.1f}", len(a.fmax_mhz)),
         )
@@ -158,12 +160,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--add", nargs="+", type=Path, default=[], metavar="FOLDER")
     parser.add_argument("--config", help="what was placed alone in the folders")
+    parser.add_argument("--part", choices=[*PARTS], help="which part of it; without: all")
     parser.add_argument("--cycles", nargs="*", choices=[*NETWORKS, []], metavar="NETWORK")
     options = parser.parse_args()
     areas, cycles = measured.load() if measured.TABLE.exists() else ([], {})
     for folder in options.add:
-        new = read(folder, options.config)
-        areas = [a for a in areas if (a.place, a.config) != (new.place, new.config)] + [new]
+        new = read(folder, options.config, options.part)
+        areas = [a for a in areas if (a.place, a.name) != (new.place, new.name)] + [new]
     for name in [] if options.cycles is None else options.cycles or NETWORKS:
         for area in areas:
             if area.memory is None:
