@@ -7,6 +7,7 @@ cycles of networks behind each board's memory; ``tools/area.py`` fills it.
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ..hdl.config import Config
+    from .board import Board
 
 TABLE = Path(__file__).parents[1] / "benchmarks" / "area.json"
+#: Cycles between the machine's pins and a board's memory, there and back.
+_WAY = 4
 #: Cycles of a network for one input: by network, then by :attr:`Area.setting`. None where the
 #: machine cannot run it, or it does not fit the board's memory.
 Cycles = dict[str, dict[str, int | None]]
@@ -36,6 +40,18 @@ class Memory:
     latency: int
     beat_interval: int
     size: int
+
+    @classmethod
+    def of(cls, board: Board, config: Config) -> Memory:
+        """The memory of a board behind `config`'s bus: rows stay open, and nothing is refreshed."""
+        from .sdram import READ_LATENCY
+
+        port = board.top(config, clock_mhz=board.clock_mhz, baud=board.baud).memory_port
+        interval = -(-config.bus_bits // port.width)
+        opening = 0
+        if chip := board.chip:
+            opening = math.ceil((chip.rp + chip.rcd) * board.clock_mhz / 1000) + READ_LATENCY
+        return cls(opening + interval + _WAY, interval, board.memory_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from amaranth.lib import wiring
 
     from ..hdl.config import Config
+    from .memory_port import MemoryPort
 
 #: Pins of an SDRAM that registers drive.
 _DRIVEN = ("clk_en", "cs", "ras", "cas", "we", "ba", "a", "dqm")
@@ -53,6 +54,11 @@ class Shell(Elaboratable):
         self._system = System(
             config, self._memory.port, clock_hz=1e6 * clock_mhz, baud=baud, machine=machine
         )
+
+    @property
+    def memory_port(self) -> MemoryPort:
+        """How the main memory is reached."""
+        return self._memory.port
 
     def memory(self, clock_hz: float) -> Any:
         """The main memory: a component with `port` and `memory`; an SDRAM has `pins` too."""

@@ -33,9 +33,15 @@ ON_BOARD = Area(
     fmax_mhz=(60.0, 50.0, 52.0),
     tools=TOOLS,
     memory=Memory(latency=14, beat_interval=4, size=32 << 20),
+    limit_mhz=75.0,
 )
 ALONE = dataclasses.replace(
-    ON_BOARD, config="small", fingerprint=f"{SMALL.fingerprint:016x}", board=None, memory=None
+    ON_BOARD,
+    config="small",
+    fingerprint=f"{SMALL.fingerprint:016x}",
+    board=None,
+    memory=None,
+    limit_mhz=None,
 )
 CYCLES: measured.Cycles = {
     "lenet": {str(ON_BOARD.setting): 52_000},
@@ -166,7 +172,7 @@ def test_reads_what_weft_build_left(tmp_path, monkeypatch):
     (tmp_path / "weft.toml").write_text(TINY.to_toml())
     _placed(tmp_path, "timing-1.json", core=60.0)
     (tmp_path / "report.json").write_text(
-        json.dumps({"board": "ulx3s", "fmax_per_seed": [60.0, 50.0, 52.0]})
+        json.dumps({"board": "ulx3s", "config": "tiny", "fmax_per_seed": [60.0, 50.0, 52.0]})
     )
     found = tool.read(tmp_path, None)
     assert dataclasses.replace(found, machine=ON_BOARD.machine) == ON_BOARD

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from weft.boards.area import Memory
 from weft.boards.board import find
 from weft.boards.device import BoardDevice, simulated, stored_segments
 from weft.boards.frame import RESPONSE, Command, Decoder, Frame, Identity, Status, encode
@@ -24,6 +25,7 @@ from weft.host import compiler, interpreter, lenet, run
 from weft.host.device import DeviceError, Job
 from weft.host.golden import GoldenDevice
 from weft.host.program import Program
+from weft.host.timing.machine import predict
 
 from .board_faults import KINDS, Harm, HarmfulPort, harms
 from .programs import Generator
@@ -95,6 +97,11 @@ def test_lenet_runs_bit_exactly(make, network, program, inspect):
     assert [layer.mismatches for layer in report.layers] == [0] * 5
     assert report.cycles_per_image == report.counters["CYCLES"] > 40_000
     assert report.predicted_cycles is None
+    # What `weft area` computes frames a second from is close, and never slower.
+    memory = Memory.of(BOARD, TINY)
+    timing = {"latency": memory.latency, "beat_interval": memory.beat_interval}
+    estimate = sum(predict(TINY, code, **timing).cycles for code in program.runs)
+    assert 0.94 * report.cycles_per_image < estimate < report.cycles_per_image
     assert device.description == "ulx3s-sim at 50 MHz, 32 MB"
     counts = port.counts
     # The weights went over the line and into memory once, although two programs ran.

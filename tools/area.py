@@ -13,9 +13,9 @@ Each writes the tables of docs/area.md too.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import hashlib
 import json
-import math
 import re
 import subprocess
 from pathlib import Path
@@ -23,10 +23,9 @@ from pathlib import Path
 from benchmark_tables import table
 from weft.boards import area as measured
 from weft.boards.area import Area, AreaError, Cycles, Memory
-from weft.boards.board import Board, find
+from weft.boards.board import find
 from weft.boards.build import REPORT
 from weft.boards.ecp5 import PARTS
-from weft.boards.sdram import READ_LATENCY
 from weft.boards.tools import find_tool
 from weft.hdl.config import PRESETS, Config, load
 from weft.host import compiler, workloads
@@ -38,27 +37,10 @@ from weft.tb.devices import machine_verilog
 from weft.tb.session import PAGE as MEMORY_PAGE
 
 PAGE = Path(__file__).parents[1] / "docs" / "area.md"
-#: What nextpnr calls what an FPGA counts.
-_CELLS = {
-    "luts": ("TRELLIS_COMB", "LUT4", "ICESTORM_LC"),
-    "ffs": ("TRELLIS_FF", "DFF"),
-    "dsps": ("MULT18X18D", "MULT9X9", "MULT18X18", "MULT36X36", "ICESTORM_DSP"),
-    "brams": ("DP16KD", "BSRAM", "ICESTORM_RAM"),
-}
-#: The FPGA of all that is placed here.
+#: What nextpnr calls what an ECP5 counts.
+_CELLS = {"luts": "TRELLIS_COMB", "ffs": "TRELLIS_FF", "dsps": "MULT18X18D", "brams": "DP16KD"}
+#: The FPGA where a machine is placed alone.
 _FPGA = "LFE5U-85F"
-#: Cycles between the machine's pins and a board's memory, there and back.
-_WAY = 4
-
-
-def memory_of(board: Board, config: Config) -> Memory:
-    """The memory of a board as the timing model takes it: rows open, no refresh."""
-    chip = board.chip
-    word_bits = 16
-    interval = -(-config.bus_bits // word_bits)
-    opening = math.ceil((chip.rp + chip.rcd) * board.clock_mhz / 1000)
-    latency = opening + READ_LATENCY + interval + _WAY
-    return Memory(latency, interval, word_bits << chip.addr_bits >> 3)
 
 
 def read(folder: Path, alone: str | None, part: str | None = None) -> Area:
@@ -69,28 +51,29 @@ def read(folder: Path, alone: str | None, part: str | None = None) -> Area:
         raise AreaError(f"{folder} has no {kind} of nextpnr")
     runs = [json.loads(path.read_text()) for path in timings]
     used = runs[0]["utilization"]
-    counts = {
-        name: sum(used[cell]["used"] for cell in cells if cell in used)
-        for name, cells in _CELLS.items()
-    }
+    counts = {name: used[cell]["used"] for name, cell in _CELLS.items() if cell in used}
     if alone is None:
         report = json.loads((folder / REPORT).read_text())
         config, board = load(folder / "weft.toml"), find(report["board"])
+        config = dataclasses.replace(config, name=report["config"])
+        counts = counts or {name: report[name] for name in _CELLS}  # of other FPGAs: synthesis
+        tools = "yosys", board.family.nextpnr
         where = {
             "board": board.name,
-            "fpga": _FPGA,
-            "memory": memory_of(board, config),
+            "fpga": board.fpga,
+            "memory": Memory.of(board, config),
+            "limit_mhz": board.chip.fastest_mhz if board.chip else None,
             "fmax_mhz": tuple(report["fmax_per_seed"]),
         }
     else:
-        config = load(alone)
+        config, tools = load(alone), ("yosys", "nextpnr-ecp5")
         found = (min(clock["achieved"] for clock in run["fmax"].values()) for run in runs)
         where = {"fpga": _FPGA, "part": part, "fmax_mhz": tuple(round(mhz, 2) for mhz in found)}
     return Area(
         config=config.name,
         fingerprint=f"{config.fingerprint:016x}",
         machine=hashlib.sha256(machine_verilog(config).encode()).hexdigest()[:12],
-        tools={name: _version(name) for name in ("yosys", "nextpnr-ecp5")},
+        tools={name: _version(name) for name in tools},
         **counts,
         **where,
     )
