@@ -59,13 +59,15 @@ def area(
 
 def _area_table(areas: list[Area]) -> Table:
     table = Table(title="after place and route")
-    for head in ("machine", "on"):
+    for head in ("machine", "version", "on"):
         table.add_column(head)
     for head in ("LUTs", "flip-flops", "multipliers", "block RAMs", "fmax, MHz", "runs"):
         table.add_column(head, justify="right")
     for a in areas:
         numbers = (f"{n:,}" for n in (a.luts, a.ffs, a.dsps, a.brams))
-        table.add_row(a.name, a.place, *numbers, f"{a.fmax:.1f}", str(len(a.fmax_mhz)))
+        table.add_row(
+            a.name, a.machine[:6], a.place, *numbers, f"{a.fmax:.1f}", str(len(a.fmax_mhz))
+        )
     return table
 
 

@@ -100,7 +100,7 @@ def test_cycles_are_of_one_machine_and_one_memory():
 
 def test_shows_area_and_frames(table, capsys):
     told = run(capsys)
-    for word in ("30,000", "10,000", "52.0", "LFE5U-85F, alone", "tiny on ulx3s"):
+    for word in ("012345", "30,000", "10,000", "52.0", "LFE5U-85F, alone", "tiny on ulx3s"):
         assert word in told
     rows = {line.split()[1]: line.split()[3] for line in told.splitlines() if line[:1] == "│"}
     assert {name: rows[name] for name in ("lenet", "mlp", "alexnet")} == {

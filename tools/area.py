@@ -114,10 +114,21 @@ def cycles_of(name: str, area: Area, config: Config) -> int | None:
 
 def blocks(areas: list[Area], cycles: Cycles) -> dict[str, str]:
     """The tables by marker."""
-    head = ("machine", "on", "LUTs", "flip-flops", "multipliers", "block RAMs", "fmax, MHz", "runs")
+    head = (
+        "machine",
+        "version",
+        "on",
+        "LUTs",
+        "flip-flops",
+        "multipliers",
+        "block RAMs",
+        "fmax, MHz",
+        "runs",
+    )
     rows = [
         (
             f"`{a.config}`" + (f", {a.part}" if a.part else ""),
+            f"`{a.machine[:6]}`",
             a.place if a.board is None else f"`{a.board}` ({a.fpga})",
             *(a.luts, a.ffs, a.dsps, a.brams, f"{a.fmax:.1f}", len(a.fmax_mhz)),
         )
