@@ -56,6 +56,9 @@ class Family:
         return "yosys", self.nextpnr, self.packer
 
 
+#: Reads that meet a write of the same word are undefined in :class:`~weft.hdl.ram.Ram`, whose
+#: memory is called cells; unless told, synthesis adds logic to return what was there before.
+COLLISIONS = "setparam -set COLLISION_X_MASK 1'1 t:$memrd_v2 r:MEMID=\\cells %i; "
 #: Flip-flops' suffixes: edge, set or reset, enable.
 _GOWIN_FFS = tuple(
     edge + kind + enable
@@ -102,14 +105,13 @@ ECP5 = Family(
 
 GOWIN = Family(
     # For want of lookup tables: FIFOs whose reads have a register go to block RAMs; narrow adders
-    # are smaller in lookup tables than in chains, which have two ends; and abc9 saves area. Without
-    # -no-rw-check there is logic for reads that meet a write, which Ram leaves undefined.
+    # are smaller in lookup tables than in chains, which have two ends; and abc9 saves area.
     synth=(
-        'setattr -set ram_style "block" *engine*/m:storage *load_unit*/m:storage; '
-        "synth_gowin -family gw2a -no-rw-check -top top -run :map_gates; "
+        COLLISIONS + 'setattr -set ram_style "block" *engine*/m:storage *load_unit*/m:storage; '
+        "synth_gowin -family gw2a -top top -run :map_gates; "
         "techmap -map +/techmap.v t:$alu r:Y_WIDTH<=8 %i; "
         "scratchpad -copy abc9.script.default.area abc9.script; "
-        "synth_gowin -family gw2a -no-rw-check -top top -run map_gates: -json top.json",
+        "synth_gowin -family gw2a -top top -run map_gates: -json top.json",
     ),
     nextpnr="nextpnr-himbaechel-gowin",
     packer="gowin_pack",
@@ -132,7 +134,7 @@ GOWIN = Family(
 )
 
 ICE40 = Family(
-    synth=("synth_ice40 -dsp -no-rw-check -top top -json top.json",),
+    synth=(COLLISIONS + "synth_ice40 -dsp -top top -json top.json",),
     nextpnr="nextpnr-ice40",
     packer="icepack",
     place=("--pcf", "{constraints}", "--asc", "{routed}"),

@@ -21,6 +21,7 @@ CAMPAIGNS = (
     "layers",
     "networks",
     "scalesim",
+    "boards",
     "flips",
     "lint",
     "netlist",
