@@ -115,7 +115,7 @@ def build(
     Parameters
     ----------
     seeds
-        Runs of place-and-route; the fastest is packed.
+        Runs of place-and-route; the fastest is packed. 0: synthesis alone.
     progress
         Makes the context of each step, from its name.
 
@@ -123,7 +123,8 @@ def build(
     -------
     dict
         The report: board, config, rows, cols, clock_mhz, fmax_mhz (the median), fmax_per_seed,
-        luts, ffs, dsps, brams, bitstream, seconds.
+        luts, ffs, dsps, brams, bitstream, seconds. After synthesis alone neither fmax_mhz nor
+        bitstream.
 
     Raises
     ------
@@ -161,27 +162,26 @@ def build(
     for seed in range(1, seeds + 1):
         with progress(f"Placing and routing, {seed} of {seeds}"):
             fmax[seed] = _place(board, config, folder, seed)
-    best = max(fmax, key=lambda seed: fmax[seed])
-    with progress("Packing"):
-        names = {"routed": f"{_TOP}-{best}.{family.routed}", "bitstream": bitstream(board)}
-        arguments = [word.format(**names) for word in family.pack]
-        run_tool(family.packer, *board.packer, *arguments, log=folder / f"{family.packer}.log")
+    if fmax:
+        with progress("Packing"):
+            _pack(board, folder, max(fmax, key=lambda seed: fmax[seed]))
     report = {
         "board": board.name,
         "config": config.name,
         "rows": config.rows,
         "cols": config.cols,
         "clock_mhz": board.clock_mhz,
-        "fmax_mhz": statistics.median(fmax.values()),
+        "fmax_mhz": statistics.median(fmax.values()) if fmax else None,
         "fmax_per_seed": list(fmax.values()),
         **used,
-        "bitstream": str(folder / bitstream(board)),
+        "bitstream": str(folder / bitstream(board)) if fmax else None,
         "seconds": round(time.monotonic() - begin, 1),
     }
     (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n")
-    if fmax[best] < board.clock_mhz:
+    fastest = max(fmax.values(), default=board.clock_mhz)
+    if fastest < board.clock_mhz:
         raise BoardError(
-            f"{config.name} on {board.name} reaches {fmax[best]:.1f} MHz of {board.clock_mhz:g}: "
+            f"{config.name} on {board.name} reaches {fastest:.1f} MHz of {board.clock_mhz:g}: "
             f"try more --seeds, a lower --clock-mhz or a smaller --config; see {folder / REPORT}"
         )
     return report
@@ -225,6 +225,14 @@ def _place(board: Board, config: Config, folder: Path, seed: int) -> float:
         for clock in clocks.values()
         if clock["constraint"] > 0.9 * board.clock_mhz
     )
+
+
+def _pack(board: Board, folder: Path, seed: int) -> None:
+    """The bitstream of one run of place-and-route."""
+    family = board.family
+    names = {"routed": f"{_TOP}-{seed}.{family.routed}", "bitstream": bitstream(board)}
+    arguments = [word.format(**names) for word in family.pack]
+    run_tool(family.packer, *board.packer, *arguments, log=folder / f"{family.packer}.log")
 
 
 def flash(board: Board, folder: Path) -> None:

@@ -29,7 +29,7 @@ def build(
             "--config", "-c", help=f"Preset ({', '.join(PRESETS)}) or TOML file; else the board's."
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(help="Runs of place-and-route.", min=1)] = 1,
+    seeds: Annotated[int, typer.Option(help="Runs of place-and-route; 0: none.", min=0)] = 1,
     clock_mhz: Annotated[
         float | None, typer.Option(help="Clock of the machine; else the board's.", min=1)
     ] = None,
@@ -83,10 +83,11 @@ def build(
     if json:
         print(jsonlib.dumps(report))
         return
+    reached = f" of {report['fmax_mhz']:.1f}" if seeds else ""
     _out.print(
-        f"{report['bitstream']}: {machine.name} at {wanted.clock_mhz:g} MHz of "
-        f"{report['fmax_mhz']:.1f}; {report['luts']:,} LUTs, {report['ffs']:,} flip-flops, "
-        f"{report['dsps']} multipliers, {report['brams']} block RAMs; {report['seconds']:.0f} s",
+        f"{report['bitstream'] or 'netlist'}: {machine.name} at {wanted.clock_mhz:g} MHz{reached}; "
+        f"{report['luts']:,} LUTs, {report['ffs']:,} flip-flops, {report['dsps']} multipliers, "
+        f"{report['brams']} block RAMs; {report['seconds']:.0f} s",
         highlight=False,
     )
 

@@ -25,6 +25,9 @@ from weft.boards.ulx3s import Top
 from weft.hdl.config import PRESETS, load
 from weft.hdl.top import Weft
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+import board_tables  # pyright: ignore[reportMissingImports]
+
 TINY = PRESETS["tiny"]
 CELLS = {"LUT4": 900, "CCU2C": 50, "TRELLIS_FF": 700, "MULT18X18D": 20, "DP16KD": 30, "BB": 16}
 
@@ -99,6 +102,21 @@ def test_builds_the_fastest_of_several_seeds(tools, tmp_path):
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
     constraints = (tmp_path / "out" / "top.lpf").read_text()
     assert 'LOCATE COMP "sdram_0__clk__io" SITE "F19"' in constraints
+
+
+def test_without_seeds_it_ends_after_synthesis(tools, tmp_path):
+    tools("nextpnr-ecp5", "sys.exit(1)")
+    report = build(BOARD, TINY, tmp_path / "out", seeds=0)
+    assert report["luts"] == 1000
+    assert (report["fmax_mhz"], report["bitstream"]) == (None, None)
+    assert not (tmp_path / "out" / "top.bit").exists()
+
+
+def test_the_documents_tables_are_those_of_the_results():
+    page = board_tables.PAGE.read_text(encoding="utf-8")
+    assert board_tables.page(page, json.loads(board_tables.RESULTS.read_text())) == page, (
+        "run tools/board_tables.py"
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
 """The tables of docs/boards.md, from what `weft build` found, in docs/boards.json.
 
-usage: python tools/boards.py                   make the tables
-       python tools/boards.py record REPORT     from a report.json that weft build wrote
-       python tools/boards.py build BOARD       run weft build; record the report, or the refusal
-       python tools/boards.py parts             the smallest machine on an iCE40, part by part
+usage: python tools/board_tables.py                   make the tables
+       python tools/board_tables.py record REPORT     from a report.json that weft build wrote
+       python tools/board_tables.py synth BOARD       weft build --seeds 0; record report or refusal
+       python tools/board_tables.py parts             the smallest machine on an iCE40, part by part
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ def record(key: str, values: dict[str, Any]) -> None:
 
 
 def measure(name: str) -> None:
-    """Build a board's own machine, and record what came of it."""
+    """Synthesize a board's own machine, and record what came of it."""
     board = find(name)
     config = load(board.config)
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            record(name, report(build(board, config, Path(scratch), seeds=1)))
+            record(name, report(build(board, config, Path(scratch), seeds=0)))
         except BoardError as error:
             record(name, {"config": config.name, "refused": str(error)})
 
@@ -107,11 +107,12 @@ def boards_table(known: dict[str, Any]) -> str:
         config = Path(board.config).stem
         cells = [f"`{name}`", board.fpga, f"{size(board.memory_bytes)}, {kind}", f"`{config}`"]
         if "luts" in found:
-            fastest = f"{max(found['fmax_per_seed']):.1f} of {found['clock_mhz']:g}"
+            fmax = found["fmax_per_seed"]
+            fastest = f"{max(fmax):.1f} of {found['clock_mhz']:g}" if fmax else ""
             used = [f"{found[what]:,} of {board.capacity[what]:,}" for what in board.capacity]
-            cells += ["yes", fastest, *used]
+            cells += ["yes" if fmax else "synthesis alone", fastest, *used]
         else:
-            cells += ["does not fit" if "refused" in found else "not built yet", *[""] * 5]
+            cells += ["does not fit" if "refused" in found else "not tried", *[""] * 5]
         lines.append(f"| {' | '.join(cells)} |")
     said = [f"> {name}: {found['refused']}" for name, found in known.items() if "refused" in found]
     return "\n".join([*lines, *(["", *said] if said else [])]) + "\n"
@@ -145,7 +146,7 @@ def main(arguments: list[str]) -> None:
         case ["record", file]:
             found = json.loads(Path(file).read_text())
             record(found["board"], report(found))
-        case ["build", name]:
+        case ["synth", name]:
             measure(name)
         case ["parts"]:
             parts()
