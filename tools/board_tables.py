@@ -110,7 +110,8 @@ def boards_table(known: dict[str, Any]) -> str:
             fmax = found["fmax_per_seed"]
             fastest = f"{max(fmax):.1f} of {found['clock_mhz']:g}" if fmax else ""
             used = [f"{found[what]:,} of {board.capacity[what]:,}" for what in board.capacity]
-            cells += ["yes" if fmax else "synthesis alone", fastest, *used]
+            met = "yes" if max(fmax, default=0) >= found["clock_mhz"] else "misses its clock"
+            cells += [met if fmax else "synthesis alone", fastest, *used]
         else:
             cells += ["does not fit" if "refused" in found else "not tried", *[""] * 5]
         lines.append(f"| {' | '.join(cells)} |")
