@@ -72,7 +72,7 @@ def _area_table(areas: list[Area]) -> Table:
 
 
 def _frame_table(areas: list[Area], cycles: Cycles) -> Table:
-    table = Table(title="inputs a second, one at a time")
+    table = Table(title="inputs a second")
     table.add_column("network")
     for a in areas:
         table.add_column(f"{a.name} on {a.place}\n{a.clock_mhz:.1f} MHz", justify="right")

@@ -146,6 +146,16 @@ def test_the_command_reports(monkeypatch, tmp_path, cells, capsys):
     assert "memories are not in it: none" in told
 
 
+def test_the_pages_numbers_were_reported():
+    root = Path(__file__).parents[1]
+    page = (root / "docs" / "asic.md").read_text(encoding="utf-8")
+    for found in json.loads((root / "benchmarks" / "asic.json").read_text()):
+        numbers = (f"{found[name]:,.0f}" for name in ("area", "cells", "flip_flops"))
+        names = f"| `{found['config']}` | `{found['machine'][:6]}` | `{found['library']}` | "
+        assert f"{names}{' | '.join(numbers)} | {found['delay_ps'] / 1000:.2f} ns |" in page
+        assert f"Its {sum(found['macros'].values())} memories" in page
+
+
 # -- bad input -----------------------------------------------------------------------------------
 
 

@@ -18,6 +18,7 @@ import hashlib
 import json
 import re
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 from benchmark_tables import table
@@ -63,12 +64,12 @@ def read(folder: Path, alone: str | None, part: str | None = None) -> Area:
             "fpga": board.fpga,
             "memory": Memory.of(board, config),
             "limit_mhz": board.chip.fastest_mhz if board.chip else None,
-            "fmax_mhz": tuple(report["fmax_per_seed"]),
+            "fmax_mhz": _rounded(report["fmax_per_seed"]),
         }
     else:
         config, tools = load(alone), ("yosys", "nextpnr-ecp5")
         found = (min(clock["achieved"] for clock in run["fmax"].values()) for run in runs)
-        where = {"fpga": _FPGA, "part": part, "fmax_mhz": tuple(round(mhz, 2) for mhz in found)}
+        where = {"fpga": _FPGA, "part": part, "fmax_mhz": _rounded(found)}
     return Area(
         config=config.name,
         fingerprint=f"{config.fingerprint:016x}",
@@ -77,6 +78,10 @@ def read(folder: Path, alone: str | None, part: str | None = None) -> Area:
         **counts,
         **where,
     )
+
+
+def _rounded(mhz: Iterable[float]) -> tuple[float, ...]:
+    return tuple(round(each, 2) for each in mhz)
 
 
 def _version(tool: str) -> str:
