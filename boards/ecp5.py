@@ -1,8 +1,9 @@
 """Synthesis and place-and-route of a machine, or a part of it, on a Lattice ECP5.
 
-``python -m weft.boards.ecp5 --config small --seeds 3`` prints area and fmax as JSON. It runs out of
-context: pins stay internal (no I/O buffers), so the result is the part's own. ``--seeds 0`` stops
-after synthesis and prints the netlist's cells.
+``python -m weft.boards.ecp5 --config small --seeds 3`` prints fmax, area and the longest path of
+each seed as JSON. It runs out of context: pins stay internal (no I/O buffers). As `whole` (the
+default) the machine has a register at each pin, so that paths from and to pins count as well.
+``--seeds 0`` stops after synthesis and prints the netlist's cells.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import Out
+
 from ..hdl.array import SystolicArray
 from ..hdl.config import Config, ConfigError, load
 from ..hdl.gemm import GemmCore
@@ -26,8 +31,26 @@ from ..hdl.verilog import convert
 from .ecp5_cells import Ecp5Cells
 from .tools import ToolError, run_tool
 
-#: Parts that can be placed by themselves.
+
+class Registered(wiring.Component):
+    """A component with a register at every pin, whose paths then count like those inside."""
+
+    def __init__(self, inner: wiring.Component):
+        self._inner = inner
+        super().__init__(inner.signature)
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        m.submodules.registered = inner = self._inner
+        for (name, *_), member, _ in self.signature.flatten(self):
+            outside, inside = getattr(self, name), getattr(inner, str(name))
+            m.d.sync += outside.eq(inside) if member.flow == Out else inside.eq(outside)
+        return m
+
+
+#: What can be placed: the whole machine (with memories, DMA and control), or parts of it.
 PARTS = {
+    "whole": lambda config: Registered(Weft(config)),
     "machine": Weft,
     "array": SystolicArray,
     "gemm": GemmCore,
@@ -59,29 +82,62 @@ def place_and_route(
     Returns
     -------
     dict
-        ``fmax_mhz`` and the used count of each kind of cell.
+        ``fmax_mhz``, ``critical_path`` (see :func:`path_in_words`), and ``cells``, the used count
+        of each kind.
     """
     log = netlist.with_name(f"nextpnr-{seed}.log")
-    text = run_tool(
+    report = netlist.with_name(f"report-{seed}.json")
+    run_tool(
         "nextpnr-ecp5", f"--{device}", "--speed", "6", "--out-of-context", "--seed",
         str(seed), "--freq", str(target_mhz), "--timing-allow-fail", "--json", netlist.name,
-        log=log,
+        "--report", report.name, log=log,
     )  # fmt: skip
-    fmax = re.findall(r"Max frequency for clock.*?: ([\d.]+) MHz", text)
-    if not fmax:
+    found = json.loads(report.read_text())
+    if not found["fmax"]:
         raise ToolError(f"nextpnr reported no frequency, see {log}")
-    cells = {
-        name.lower(): int(count)
-        for name, count in re.findall(r"Info:\s+(TRELLIS_\w+|DP16KD|MULT18X18D):\s+(\d+)/", text)
+    paths = [path["path"] for path in found["critical_paths"] if path["from"] == path["to"]]
+    slowest = max(paths, key=lambda path: sum(step["delay"] for step in path))
+    return {
+        "seed": seed,
+        "fmax_mhz": round(min(clock["achieved"] for clock in found["fmax"].values()), 2),
+        "critical_path": path_in_words(slowest),
+        "cells": {kind: n["used"] for kind, n in found["utilization"].items() if n["used"]},
     }
-    return {"seed": seed, "fmax_mhz": float(fmax[-1]), **cells}
+
+
+def path_in_words(path: list[dict]) -> dict:
+    """A path of nextpnr's report: its ends, what it passes, and where its time goes.
+
+    Returns
+    -------
+    dict
+        ``from`` and ``to``, names of registers (or memories, multipliers) in the hierarchy; ``by``,
+        named nets between them, in order; ``logic_ns`` and ``routing_ns``; ``levels`` of logic.
+    """
+    wires = [step for step in path if step["type"] == "routing"]
+    routing = sum(step["delay"] for step in wires)
+
+    def plain(name: str) -> str:
+        """The name without what synthesis appended for the cells of its logic."""
+        cut = r"_(?:TRELLIS_|LUT4|PFUMX|L6MUX21|CCU2C|DP16KD|MULT18)|\$|\["
+        return re.split(cut, name)[0].replace("registered.", "", 1)
+
+    by = dict.fromkeys(plain(step["net"]) for step in wires)
+    return {
+        "from": plain(path[0]["from"]["cell"]),
+        "to": f"{plain(path[-1]['to']['cell'])} {path[-1]['to']['port']}",
+        "by": [name for name in by if name],
+        "logic_ns": round(sum(step["delay"] for step in path) - routing, 2),
+        "routing_ns": round(routing, 2),
+        "levels": sum(step["type"] == "logic" for step in path),
+    }
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--config", default="small", help="preset or TOML file")
-    parser.add_argument("--part", default="machine", choices=PARTS, help="what to place")
+    parser.add_argument("--part", default="whole", choices=PARTS, help="what to place")
     parser.add_argument("--device", default="85k", choices=["25k", "45k", "85k"])
     parser.add_argument("--seeds", type=int, default=1, help="place-and-route runs; 0: none")
     parser.add_argument("--output", type=Path, help="keep netlist and logs here")
