@@ -14,16 +14,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from amaranth.hdl import Module, UnusedElaboratable
-from amaranth.lib import wiring
+from amaranth.hdl import UnusedElaboratable
 from weft.boards import tools as toolchain
-from weft.boards.board import Board, BoardError, find
+from weft.boards.board import BoardError, find
+from weft.boards.build import bitstream as board_file
 from weft.boards.build import build, check_fit, flash, least
 from weft.boards.pll import settings
 from weft.boards.tools import ToolError
-from weft.boards.ulx3s import Top
 from weft.hdl.config import PRESETS, load
-from weft.hdl.top import Weft
+
+from .bare_boards import bare
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 import board_tables  # pyright: ignore[reportMissingImports]
@@ -52,24 +52,7 @@ open(a["--bit"], "w").write(open(a["--input"]).read())
 """
 
 
-class Nothing(wiring.Component):
-    """The machine's pins without the machine, which takes long to generate."""
-
-    def __init__(self, config):
-        super().__init__(Weft(config).signature)
-
-    def elaborate(self, platform) -> Module:
-        return Module()
-
-
-class Bare(Top):
-    """The board's top without the machine."""
-
-    def __init__(self, config, **options):
-        super().__init__(config, machine=Nothing(config), **options)
-
-
-BOARD: Board = dataclasses.replace(find("ulx3s"), top=Bare)
+BOARD = bare("ulx3s")
 
 
 @pytest.fixture
@@ -102,6 +85,51 @@ def test_builds_the_fastest_of_several_seeds(tools, tmp_path):
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
     constraints = (tmp_path / "out" / "top.lpf").read_text()
     assert 'LOCATE COMP "sdram_0__clk__io" SITE "F19"' in constraints
+
+
+@pytest.mark.parametrize(
+    ("name", "nextpnr", "place", "packer", "pack"),
+    [
+        (
+            "tang-nano-20k",
+            "nextpnr-himbaechel-gowin",
+            "--device GW2AR-LV18QN88C8/I7 --vopt family=GW2A-18C --seed 1 --timing-allow-fail "
+            "--freq 27 --report timing-1.json --json top.json "
+            "--vopt cst=top.cst --write top-1.json",
+            "gowin_pack",
+            "-d GW2A-18C -o top.fs top-1.json",
+        ),
+        (
+            "icebreaker",
+            "nextpnr-ice40",
+            "--up5k --package sg48 --seed 1 --timing-allow-fail --freq 12 --report timing-1.json "
+            "--json top.json --pcf top.pcf --asc top-1.asc",
+            "icepack",
+            "top-1.asc top.bin",
+        ),
+        (
+            "orangecrab",
+            "nextpnr-ecp5",
+            "--25k --package CSFBGA285 --speed 8 --seed 1 --timing-allow-fail --freq 48 "
+            "--report timing-1.json --json top.json --lpf top.lpf --textcfg top-1.config",
+            "ecppack",
+            "--freq 38.8 --compress --input top-1.config --bit top.bit",
+        ),
+    ],
+)
+def test_every_family_has_its_tools(tools, tmp_path, name, nextpnr, place, packer, pack):
+    board = bare(name)
+    clock = {"achieved": 80.0, "constraint": board.clock_mhz}
+    tools("yosys", "open('cells.json', 'w').write('{\"design\": {\"num_cells_by_type\": {}}}')")
+    tools(
+        nextpnr,
+        f"assert sys.argv[1:] == {place.split()}\n"
+        f"json.dump({{'fmax': {{'clock': {clock}}}}}, open('timing-1.json', 'w'))",
+    )
+    tools(packer, f"assert sys.argv[1:] == {pack.split()}; open({board_file(board)!r}, 'w')")
+    report = build(board, load(board.config), tmp_path / "out")
+    assert Path(report["bitstream"]).is_file()
+    assert (tmp_path / "out" / f"top.{board.family.constraints}").stat().st_size > 100
 
 
 def test_without_seeds_it_ends_after_synthesis(tools, tmp_path):

@@ -10,43 +10,26 @@ import random
 from collections.abc import Iterator
 
 import pytest
-from amaranth.hdl import Module
-from amaranth.lib import wiring
-from weft.boards.board import Board, find
+from weft.boards.board import Board
 from weft.boards.device import simulated
 from weft.boards.host_link import HostLink, LinkError
 from weft.boards.simulation import SimulatedBoard, SimulationError
 from weft.hdl.config import load
-from weft.hdl.top import Weft
+
+from .bare_boards import bare
 
 PATIENCE = 12_000
 
 
-class Nothing(wiring.Component):
-    """The machine's pins without the machine, which takes long to generate and compile."""
-
-    def __init__(self, config):
-        super().__init__(Weft(config).signature)
-
-    def elaborate(self, platform) -> Module:
-        return Module()
-
-
-def bare(name: str) -> Board:
-    """A board without a machine."""
-    board = find(name)
-
-    class Top(board.top):
-        def __init__(self, config, **options):
-            super().__init__(config, machine=Nothing(config), **options)
-
-    return dataclasses.replace(board, name=f"bare {name}", top=Top)
+def shell(name: str) -> Board:
+    """A board without a machine, under a name of its own: simulations are kept by name."""
+    return dataclasses.replace(bare(name), name=f"bare {name}")
 
 
 @pytest.fixture(scope="module", params=["orangecrab", "tang-nano-20k", "icebreaker"])
 def board(request) -> Iterator[tuple[Board, SimulatedBoard]]:
     """A board and its simulation."""
-    made = bare(request.param)
+    made = shell(request.param)
     port = simulated(made, load(made.config), patience=PATIENCE)
     yield made, port
     port.close()
@@ -88,7 +71,7 @@ def test_beyond_the_memory_is_refused(board):
 
 def test_the_chip_complains_of_a_time_undercut():
     """The SDRAM at the pins of the Tang Nano checks times too."""
-    made = bare("tang-nano-20k")
+    made = shell("tang-nano-20k")
     port = simulated(made, load(made.config), patience=PATIENCE, times={"rcd": 37_038})
     with pytest.raises(SimulationError, match="tRCD"):
         HostLink(port).write_memory(0, bytes(8))
