@@ -46,8 +46,8 @@ def build(
     """Build the bitstream of a machine for a board, or what other tools build on.
 
     Bitstream, report and configuration lie in one folder. Takes minutes, and
-    with tools from Python packages some more: native yosys, nextpnr-ecp5 and
-    ecppack are taken where they are on PATH. axi-ip takes no tools: it writes
+    with tools from Python packages some more: native yosys, nextpnr and packers
+    are taken where they are on PATH. axi-ip takes no tools: it writes
     Verilog, IP-XACT, scripts for Vivado and Quartus, and a driver for PYNQ. asic
     writes Verilog whose memories are macros, and configurations of OpenROAD and
     LibreLane; with --liberty, yosys finds area and delay on a library's cells.
