@@ -45,7 +45,7 @@ class Semaphores(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        somes, ups = [], []
+        nonzero, ups = [], []
         overflows: dict[Unit, list] = {unit: [] for unit in Unit}
         available: dict[Unit, dict[int, Signal]] = {unit: {} for unit in Unit}
         for producer, consumer, k in SEMAPHORES:
@@ -60,7 +60,7 @@ class Semaphores(wiring.Component):
                 m.d.sync += [count.eq(count + 1), some.eq(1)]
             with m.Elif(down & ~up):
                 m.d.sync += [count.eq(count - 1), some.eq(count != 1)]
-            somes.append(some)
+            nonzero.append(some)
             ups.append(up)
             overflows[producer].append(up & ~down & (count == SEMAPHORE_MAX))
             available[consumer][wait_at] = some
@@ -73,6 +73,6 @@ class Semaphores(wiring.Component):
             m.d.comb += self.overflow[unit].eq(overflow)
         none = Signal(init=1)
         posted = Signal()
-        m.d.sync += [none.eq(~Cat(somes).any()), posted.eq(Cat(ups).any())]
+        m.d.sync += [none.eq(~Cat(nonzero).any()), posted.eq(Cat(ups).any())]
         m.d.comb += self.zero.eq(none & ~posted)
         return m

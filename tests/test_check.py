@@ -569,6 +569,7 @@ def without(line: str, field: str, semaphore: str) -> str:
     return " ".join(words)
 
 
+@pytest.mark.speed
 def test_long_streams_take_seconds():
     code = assemble(long_stream(4000))
     start = time.process_time()

@@ -73,6 +73,7 @@ class TestDefault:
         assert report.mismatches == 0
         assert report.cycles == report.predicted_cycles
 
+    @pytest.mark.speed
     def test_speed(self):
         """At least 100,000 cycles a second of processor time."""
         config = PRESETS["default"]

@@ -293,6 +293,7 @@ def test_decoding_refuses_part_of_an_instruction():
 # -- speed -------------------------------------------------------------------------------------
 
 
+@pytest.mark.speed
 def test_a_whole_network_a_hundred_times_faster_than_its_rtl():
     """The convolutions of ResNet-18, decoding and counters included."""
     config = PRESETS["default"]
