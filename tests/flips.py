@@ -295,6 +295,7 @@ def check_guard(bench: Bench, count: int = 300) -> None:
     Where the guard refuses one, the machine stops with CORRUPT: reads and writes that it refuses
     are among them.
     """
+    bench.reset(hard=True)
     _, job = story(bench.gemm)
     elements = [e for e in bench.machine.elements() if BEFORE_THE_GUARD.search(e.name)]
     cycles = bench.run(job).result.counters["CYCLES"]
@@ -323,6 +324,7 @@ CONTROL = re.compile(r"\.control_block\.(?!counters\.|registers\.(bus|\w*(rdata|
 
 def check_control(bench: Bench, count: int = 400) -> None:
     """Whatever bit of the control block flips: the run ends, and no burst leaves its window."""
+    bench.reset(hard=True)
     _, job = story(bench.gemm)
     elements = [e for e in bench.machine.elements() if CONTROL.search(e.name)]
     cycles = bench.run(job).result.counters["CYCLES"]

@@ -5,7 +5,44 @@ from __future__ import annotations
 import re
 
 #: (component, pattern of the mutant as text, reason); the first that fits counts.
-EXPLAINED: tuple[tuple[str, str, str], ...] = ()
+EXPLAINED: tuple[tuple[str, str, str], ...] = (
+    (
+        "decoder",
+        r"const1 at .*procmux.*\(procmux\.A\)",
+        "what a flag of an error holds counts only together with `valid`, and both are loaded in "
+        "the same cycle: that reset clears the flag too makes no difference",
+    ),
+    (
+        "requantizer",
+        r"const[01] at .*_039_\[0\] \(xor\.Y\)",
+        "counts only where the sum of a value that is not shifted is within 2^15 of 2^63, and with "
+        "a multiplier of 18 bits it stays below 2^51; machines with 32 bits have it, see "
+        "`bench_requantizer`",
+    ),
+    (
+        "(read|write) engine",
+        r".*(draining|procmux).*",
+        "`kill` stays up until a reset, which clears `draining` as well; that a pulse is enough is "
+        "a contract of the engine alone, see `bench_axi_engines`",
+    ),
+    (
+        "(read|write) engine",
+        r"const. at .*_0(04|19)_\[0\] \((or|not)\.Y\)",
+        "says that the buffers are empty after a `kill`; the reset that follows empties them",
+    ),
+    (
+        "(read|write) engine|load|store",
+        r"cnot1 by bit 2[0-4] at .*(pc|order\._67_)\[\d+\] .*",
+        "bit k of a program counter is 1 only in a program of more than 2^k instructions, and of "
+        "more than 2^(k + 5) bytes",
+    ),
+    (
+        "(read|write) engine",
+        r".*guard\..*|.*\.guard\.?\$.*|.*\$shr\$.*\(shr\.A\)",
+        "the guard compares addresses that LOAD and STORE compared before: a fault in it shows "
+        "only if a bit of the address flips besides, in the right place",
+    ),
+)
 
 
 def reason(component: str, mutant: str) -> str:

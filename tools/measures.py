@@ -55,12 +55,16 @@ _MUTANTS = """
 ## Faults that the tests notice
 
 Yosys builds faults into the flattened netlist of `{config}`: a bit at a port of a cell inverted,
-stuck, or inverted by a neighbour; drawn evenly over the cells of a component
-(`tests/mutants.py`). All are in one netlist, behind a register that says which is active. Each
-mutant runs against random programs, broken programs and the tests of faults of `make test` that
-have to do with its component (`tests/mutant_checks.py`), until one of them notices it
-(`make verify ARGS=mutation`). One that nothing notices is *equal* if a SAT solver proves that it
-computes, from any state and inputs, the same next state and outputs.
+stuck, or inverted by a neighbour; drawn evenly over the cells of a component, and of those only
+where an output of the machine or a memory depends on the bit (`tests/mutants.py`). All are in one
+netlist, behind a register that says which is active. Each mutant runs, until something differs,
+against programs of `make test`, after each of which DRAM, all memories on chip, status, counters
+and cycles must be those of the golden machine and the timing model: random ones, and those that
+press on its component's arithmetic, semaphores or transfers; then against the tests of faults that
+have to do with its component (`tests/mutant_checks.py`, `make verify ARGS=mutation`). One that
+nothing notices is *equal* if a SAT solver proves that it computes, from any state and inputs, the
+same next state and outputs. The campaign fails where less than 95 % of the others are noticed, or
+a survivor is not explained (`tests/mutant_survivors.py`).
 """
 _PYTHON = """
 ## Branches of the Python code
@@ -69,10 +73,8 @@ coverage.py counts which lines run and which way each branch goes in the generat
 `{tests}` (`make verify ARGS=branches`; `--missing` lists the rest).
 """
 _QUICK = """
-The run recorded here is the quick one (`--quick`): {programs} random programs, neither broken
-programs nor the tests of faults, and no proof that the others differ. What an instruction writes is
-compared only if the program stores it, unlike in lockstep. So these are lower bounds, and low ones;
-the whole campaign has yet to be recorded.
+The run recorded here is the quick one (`--quick`): neither broken programs nor the tests of faults,
+and no proof that the others differ. So these are lower bounds.
 """
 
 

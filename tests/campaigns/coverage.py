@@ -58,6 +58,7 @@ def exercise(bench: Bench, programs: int) -> functional.Seen:
         bench.reset(hard=True)
     check_guard(bench)
     check_control(bench)
+    bench.reset(hard=True)
     if bench.config.name == "tiny":
         for seed in track(range(programs // 2), "Broken programs"):
             if broken.CONFIGS[seed // broken.BATCH % len(broken.CONFIGS)] == "tiny":

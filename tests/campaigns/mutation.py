@@ -79,8 +79,11 @@ def main(args: Sequence[str] = ()) -> int:
             found[number] = name
             if name is None:
                 print(f"{number} not noticed: {mutants[number]}", flush=True)
-    alive = [mutants[number] for number, name in found.items() if name is None]
-    same = set() if options.quick else equal(config, options.count, alive)
+        alive = [mutants[number] for number, name in found.items() if name is None]
+        same: set[int] = set()
+        if not options.quick:
+            proofs = pool.map(partial(equal, config, options.count), [[mutant] for mutant in alive])
+            same = same.union(*proofs)
     summary = {
         "config": config.name,
         "programs": options.programs,
