@@ -214,6 +214,11 @@ def edges(bus: int) -> list[tuple[dict[str, int], bool]]:
         ({"offset": 0, "length": bus, "rows": 4095, "dram_pitch": far}, False),
         ({"offset": 0, "length": bus, "rows": 257, "dram_pitch": 1 << 23}, False),
         ({"offset": 1 << 31, "length": bus, "rows": 257, "dram_pitch": 1 << 23}, False),
+        # A second row that is just outside, by every bit of the pitch.
+        *(
+            ({"offset": max(0, SIZE - pitch), "length": 1, "rows": 2, "dram_pitch": pitch}, False)
+            for pitch in (1 << bit for bit in range((bus - 1).bit_length(), 24))
+        ),
     ]
 
 

@@ -11,7 +11,7 @@ from weft.hdl.registers import Error
 
 from . import functional, mutants, verilog_coverage
 from . import measures as recorded
-from .campaigns import branches
+from .campaigns import branches, mutation
 from .liveness import Liveness
 from .programs import Generator
 
@@ -149,6 +149,21 @@ def test_a_mutant_is_read_from_what_yosys_lists():
     assert str(mutant) == "array: cnot1 by bit 2 at core.a.x[1] (add.A)"
     assert "-ctrl mutant 16 9 -mode cnot1" in mutant.command
     assert mutant.command.endswith("-port A -portbit 4 -ctrlbit 2")
+
+
+def test_survivors_that_run_again_are_counted_once():
+    row = {"mutants": 9, "killed": 6, "proven equal": 1}
+    left = [{"number": n, "component": "array", "mutant": "array: x"} for n in (3, 8)]
+    before = {"components": {"array": row}, "killers": {"program": 6}, "survivors": left}
+    again = {
+        "components": {"array": {"mutants": 2, "killed": 1, "proven equal": 0}},
+        "killers": {"test_pitches": 1},
+        "survivors": left[1:],
+    }
+    both = mutation.merged(before, again)
+    assert both["components"]["array"] == {"mutants": 9, "killed": 7, "proven equal": 1}
+    assert both["killers"] == {"program": 6, "test_pitches": 1}
+    assert both["survivors"] == left[1:]
 
 
 def test_lines_and_branches_are_summed_by_folder():

@@ -10,6 +10,7 @@ survivors, to be killed by a new test or explained in ``tests/mutant_survivors.p
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 from collections import Counter
@@ -18,7 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 from rich.progress import track
-from weft.hdl.config import load
+from weft.hdl.config import Config, load
 
 from .. import measures
 from ..mutant_checks import checks, isolated, killer
@@ -52,10 +53,18 @@ def main(args: Sequence[str] = ()) -> int:
     parser.add_argument("--first", type=int, help="mutants of each component; all unless given")
     parser.add_argument("--quick", action="store_true", help="random programs only")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (%(default)s)")
+    parser.add_argument(
+        "--survivors",
+        action="store_true",
+        help="those of the recorded run alone, whose counts follow",
+    )
     parser.add_argument("--write", action="store_true", help=measures.HELP)
     options = parser.parse_args(args)
     config = load(options.config)
     mutants = {mutant.number: mutant for mutant in draw(config, options.count)}
+    before = recorded(config) if options.survivors else None
+    if before is not None:
+        options.only = [entry["number"] for entry in before["survivors"]]
     first = options.first or options.count
     chosen = [mutants[number] for number in options.only or mutants]
     chosen = [mutant for mutant in chosen if (mutant.number - 1) % options.count < first]
@@ -97,6 +106,8 @@ def main(args: Sequence[str] = ()) -> int:
             if mutant.number not in same
         ],
     }
+    if before is not None:
+        summary = merged(before, summary)
     for name, row in summary["components"].items():
         print(name, row)
     if options.write:
@@ -104,10 +115,29 @@ def main(args: Sequence[str] = ()) -> int:
     unexplained = [s for s in summary["survivors"] if not reason(s["component"], s["mutant"])]
     for survivor in unexplained:
         print(f"not explained: {survivor['number']} {survivor['mutant']}")
-    others = len(found) - len(same)
-    share = (others - len(summary["survivors"])) / max(others, 1)
+    rows = summary["components"].values()
+    others = sum(row["mutants"] - row["proven equal"] for row in rows)
+    share = sum(row["killed"] for row in rows) / max(others, 1)
     print(f"{100 * share:.1f} % of {others} noticed")
     return len(unexplained) + (share < WANTED)
+
+
+def recorded(config: Config) -> dict:
+    """The recorded run on this configuration; KeyError if there is none of this hardware."""
+    found = json.loads(measures.FILE.read_text(encoding="utf-8"))[f"mutation of {config.name}"]
+    if found["fingerprint"] != f"{config.fingerprint:016x}":
+        raise KeyError(f"the recorded run is of another {config.name}")
+    return found
+
+
+def merged(before: dict, again: dict) -> dict:
+    """A recorded run after its survivors ran once more."""
+    components = {name: dict(row) for name, row in before["components"].items()}
+    for name, row in again["components"].items():
+        for key in ("killed", "proven equal"):
+            components[name][key] += row[key]
+    killers = Counter(before["killers"]) + Counter(again["killers"])
+    return {**again, "components": components, "killers": dict(killers.most_common())}
 
 
 def _component(
