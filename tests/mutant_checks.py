@@ -130,7 +130,7 @@ def transfer_runs(config: Config) -> list[Run]:
 
 @cache
 def extreme_runs(config: Config) -> list[Run]:
-    """Those of ``test_extremes`` and ``test_pitches`` that only transfer."""
+    """Those of ``test_extremes`` and ``test_pitches_and_lengths`` that only transfer."""
     generator = Generator(config)
     programs = [
         generator.assemble(0, steps, EXTREME_SIZES)
@@ -140,7 +140,7 @@ def extreme_runs(config: Config) -> list[Run]:
     return _expected(
         config,
         "extremes",
-        [*programs, *reach.pitches(config), *reach.programs(config)],
+        [*programs, *reach.pitches(config), *reach.lengths(config), *reach.programs(config)],
         scatter=False,
     )
 
@@ -221,6 +221,7 @@ _READING = (
     (test_faults.test_windows_without_memory_or_beyond_the_address_space, Opcode.LOAD),
     (test_faults.test_window_edges_anywhere, Opcode.LOAD),
     (test_bursts.test_bursts, Channel.AR),
+    (test_faults.test_errors_far_into_a_program, Opcode.LOAD),
     (test_faults_bus.test_exclusive_okay_is_none,),
     (test_faults_bus.test_an_error_while_the_bus_is_silent,),
     (test_faults.test_the_first_error_in_program_order_wins,),
@@ -234,6 +235,7 @@ _WRITING = (
     (test_faults.test_windows_without_memory_or_beyond_the_address_space, Opcode.STORE),
     (test_faults.test_window_edges_anywhere, Opcode.STORE),
     (test_bursts.test_bursts, Channel.AW),
+    (test_faults.test_errors_far_into_a_program, Opcode.STORE),
     (test_faults_bus.test_every_write_burst_fails,),
     (test_faults_bus.test_exclusive_okay_is_none,),
     (test_faults.test_the_first_error_in_program_order_wins,),

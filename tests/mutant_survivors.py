@@ -32,9 +32,27 @@ EXPLAINED: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "(read|write) engine|load|store",
-        r"cnot1 by bit 2[0-4] at .*(pc|order\._67_)\[\d+\] .*",
+        r"(cnot1 by bit (19|2\d)|const0) at .*(pc|order\._67_)\[\d+\] .*",
         "bit k of a program counter is 1 only in a program of more than 2^k instructions, and of "
         "more than 2^(k + 5) bytes",
+    ),
+    (
+        "load",
+        r"const1 at .*load_unit\.tail\[0\] .*",
+        "a row's last beat has its first byte: the bit is 1 from the first LOAD on, and nothing "
+        "looks at it before",
+    ),
+    (
+        "store|write engine",
+        r"const0 at .*store_unit\.\$procmux\$\d+\[[4-7]\] .*",
+        "a write burst has at most 16 beats: the upper bits of its length are 0",
+    ),
+    (
+        "store",
+        r"const1 at .*store_unit\.\$procmux\$18330\[0\] .*",
+        "STORE takes its next burst in the cycle in which it reads the last beat of one, "
+        "or the one after, and no response comes before that beat is sent: where one response "
+        "is open and comes, all bursts were given, whether or not that is remembered",
     ),
     (
         "(read|write) engine",

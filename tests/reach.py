@@ -113,6 +113,18 @@ def pitches(config: Config) -> Iterator[RandomProgram]:
         yield generator.assemble(bit, steps, (16384, size, size, 8192))
 
 
+def lengths(config: Config) -> Iterator[RandomProgram]:
+    """Rows of each power of two of beats, and some beats more."""
+    generator, bus = Generator(config), config.bus_bytes
+    for bit in range(21 - bus.bit_length()):
+        length = ((1 << bit) + 5) * bus + 3
+        steps = [
+            (Opcode.LOAD, {"segment": Segment.INPUT, "length": length, "local": bit}),
+            (Opcode.STORE, {"segment": Segment.OUTPUT, "length": length, "local": 64 - bit}),
+        ]
+        yield generator.assemble(bit, steps, (16384, length, length, 8192))
+
+
 def long(config: Config, count: int) -> Job:
     """A program of `count` instructions of all units, which have nothing in common."""
     bank = config.act_bank_bytes

@@ -6,6 +6,7 @@ Contracts: "Faults" in ``docs/architecture.md``.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from weft.hdl.config import Config
@@ -31,6 +32,7 @@ from weft.host.device import Job
 from weft.host.golden import classify
 from weft.tb.memory_model import Channel
 
+from . import reach
 from .campaigns import broken as campaign
 from .faults import change, check_same, golden, oldest, windows
 from .gemm import encode
@@ -282,6 +284,28 @@ def test_windows_without_memory_or_beyond_the_address_space(bench, opcode):
         bench.go()
         outcome = bench.finish()
         assert outcome.error == (error, 0), (hex(base), offset, length)
+        bench.check_stopped(outcome)
+        bench.check_recovery()
+
+
+@pytest.mark.parametrize("opcode", [Opcode.LOAD, Opcode.STORE], ids=lambda o: o.name)
+def test_errors_far_into_a_program(tiny_bench, opcode):
+    """The program counter that is reported has all its bits."""
+    bench = tiny_bench
+    bus_error = Error.READ_BUS if opcode == Opcode.LOAD else Error.WRITE_BUS
+    for offset, error in ((4096, Error.WINDOW), (0, bus_error)):
+        program = reach.long(bench.config, 1 << 15)
+        index = (len(program.code) // INSTRUCTION_BYTES - 2) // 4 * 4  # bits 2 to 14 are 1
+        fields = {"segment": Segment.SCRATCH, "offset": offset}
+        code = program.code[: index * INSTRUCTION_BYTES] + encode(
+            Instruction(opcode, fields), Instruction(Opcode.END)
+        )
+        bench.prepare(replace(program, code=code))
+        bench.write("SCRATCH_LO", (1 << 32) - 4096)
+        bench.write("SCRATCH_SIZE", 4096)
+        bench.go()
+        outcome = bench.finish(1 << 20)
+        assert outcome.error == (error, index * INSTRUCTION_BYTES)
         bench.check_stopped(outcome)
         bench.check_recovery()
 

@@ -92,9 +92,10 @@ def test_extremes(name):
     assert not differences, differences[0]
 
 
-def test_pitches():
+def test_pitches_and_lengths():
+    """By every bit."""
     bench = Bench(CONFIGS[0])
-    for program in reach.pitches(CONFIGS[0]):
+    for program in (*reach.pitches(CONFIGS[0]), *reach.lengths(CONFIGS[0])):
         differences = bench.compare(program, latency=1)
         assert not differences, differences[0]
     bench.close()

@@ -147,8 +147,9 @@ def mutants_section(found: Found) -> str:
     text = _MUTANTS.format(**found) + "\n" + table(head, rows)
     if found["quick"]:
         return text + _QUICK.format(**found)
-    text += "\nWhat notices them first:\n\n"
-    text += table(["Check", "Mutants"], found["killers"].items())
+    if found["killers"]:
+        text += "\nWhat notices them first:\n\n"
+        text += table(["Check", "Mutants"], found["killers"].items())
     if found["survivors"]:
         text += "\nThose that nothing notices:\n\n"
         rows = [
