@@ -248,7 +248,7 @@ _WRITING = (
 _FLIPS = ((check_address_registers,), (check_guard,))
 _RESETS = (
     (test_faults_reset.test_soft_reset_repeated_in_every_cycle,),
-    (test_faults_reset.test_reset_in_every_cycle, False),
+    *_each(test_faults_reset.test_reset_in_every_cycle, False, True),
 )
 _DMA = {"load", "store", "read engine", "write engine"}
 #: Tests of ``make test`` that have to do with a component, and what they are called with.

@@ -14,7 +14,7 @@ EXPLAINED: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "requantizer",
-        r"const[01] at .*_039_\[0\] \(xor\.Y\)",
+        r"const[01] at .*_039_\[0\] \(xor\.Y\)|inv at .*_035_\[0\] \(logic_not\.Y\)",
         "counts only where the sum of a value that is not shifted is within 2^15 of 2^63, and with "
         "a multiplier of 18 bits it stays below 2^51; machines with 32 bits have it, see "
         "`bench_requantizer`",
@@ -49,10 +49,16 @@ EXPLAINED: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "store",
-        r"const1 at .*store_unit\.\$procmux\$18330\[0\] .*",
+        r"const1 at .*store_unit\.(\$procmux\$18330|\\splitter\.\$procmux\$18114)\[0\] .*",
         "STORE takes its next burst in the cycle in which it reads the last beat of one, "
         "or the one after, and no response comes before that beat is sent: where one response "
         "is open and comes, all bursts were given, whether or not that is remembered",
+    ),
+    (
+        "write engine",
+        r"inv at .*\\beats\$79\.\$sub\$.*\[5\] \(sub\.B\)",
+        "32 is added with every step up or down, so it shows in the level while that is odd; the "
+        "level is compared with 0 and 32 alone, which are even",
     ),
     (
         "(read|write) engine",
@@ -66,6 +72,6 @@ EXPLAINED: tuple[tuple[str, str, str], ...] = (
 def reason(component: str, mutant: str) -> str:
     """The explanation of a survivor; empty if there is none."""
     for part, pattern, why in EXPLAINED:
-        if re.fullmatch(part, component) and re.fullmatch(rf"{part}: {pattern}", mutant):
+        if re.fullmatch(part, component) and re.fullmatch(rf"(?:{part}): {pattern}", mutant):
             return why
     return ""

@@ -9,7 +9,7 @@ from pathlib import Path
 from weft.hdl.config import PRESETS
 from weft.hdl.registers import Error
 
-from . import functional, mutants, verilog_coverage
+from . import functional, mutant_survivors, mutants, verilog_coverage
 from . import measures as recorded
 from .campaigns import branches, mutation
 from .liveness import Liveness
@@ -149,6 +149,19 @@ def test_a_mutant_is_read_from_what_yosys_lists():
     assert str(mutant) == "array: cnot1 by bit 2 at core.a.x[1] (add.A)"
     assert "-ctrl mutant 16 9 -mode cnot1" in mutant.command
     assert mutant.command.endswith("-port A -portbit 4 -ctrlbit 2")
+
+
+def test_every_recorded_survivor_is_explained():
+    """And they are few; of the whole campaign, not of a quick run."""
+    for name, found in RESULTS.items():
+        if name.startswith("mutation of "):
+            assert not found["quick"]
+            for entry in found["survivors"]:
+                assert mutant_survivors.reason(entry["component"], entry["mutant"]), entry
+            rows = found["components"].values()
+            assert sum(row["mutants"] for row in rows) >= 500
+            others = sum(row["mutants"] - row["proven equal"] for row in rows)
+            assert sum(row["killed"] for row in rows) >= mutation.WANTED * others
 
 
 def test_survivors_that_run_again_are_counted_once():
