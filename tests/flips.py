@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from weft.hdl.config import Config
-from weft.hdl.isa import INSTRUCTION_BYTES
+from weft.hdl.isa import INSTRUCTION_BYTES, Unit
 from weft.hdl.registers import REGISTERS, Error
 from weft.host import compiler, interpreter
 from weft.host.device import DeviceError, Job, Result
@@ -45,7 +45,10 @@ PLACES: dict[str, tuple[str, ...]] = {
     "DMA and job FIFOs": (".storage",),
     "control and registers": (".control_block.",),
     "front end": (".frontend.",),
-    "gates, semaphores, queues": ("_gate.", ".semaphores.", "_queue."),
+    "gates, semaphores, queues": (
+        *("_gate.", ".semaphores.", "_queue.", ".core.overflowing"),
+        *(f".core.{unit.name.lower()}_active" for unit in Unit),
+    ),
     "LOAD": (".load_unit.",),
     "WEIGHT and MATMUL": (".weight_unit.", ".matmul_unit."),
     "array": (".gemm.array.",),
