@@ -150,6 +150,8 @@ def mutants_section(found: Found) -> str:
     if found["killers"]:
         text += "\nWhat notices them first:\n\n"
         text += table(["Check", "Mutants"], found["killers"].items())
+    else:
+        text += "\nPut together from runs of the campaign's parts, not from one whole run.\n"
     if found["survivors"]:
         text += "\nThose that nothing notices:\n\n"
         rows = [
