@@ -23,6 +23,7 @@ from .isa import (
     Memory,
     Opcode,
     Reduce,
+    Unit,
     layout,
 )
 from .ports import ERROR_BITS, PC_BITS
@@ -31,8 +32,25 @@ from .registers import Error
 #: Decode errors, most important first.
 PRIORITY = (Error.PROGRAM_END, Error.OPCODE, Error.RESERVED, Error.FIELD, Error.ALIGNMENT)
 
-#: What the decoder hands on; `error` is NONE for a legal instruction.
-DECODED = data.StructLayout({"word": INSTRUCTION_BITS, "pc": PC_BITS, "error": ERROR_BITS})
+#: The formats that each unit's queue holds.
+QUEUED: dict[Unit, tuple[Opcode, ...]] = {
+    Unit.LOAD: (Opcode.LOAD,),
+    Unit.WEIGHT: (Opcode.MATMUL,),
+    Unit.MATMUL: (Opcode.MATMUL,),
+    Unit.VECTOR: (Opcode.DRAIN, Opcode.POOL),
+    Unit.STORE: (Opcode.STORE,),
+}
+#: What the decoder hands on; `error` is NONE for a `legal` instruction. Bit u of `units`: unit u's
+#: queue holds its format. The two are registers.
+DECODED = data.StructLayout(
+    {
+        "word": INSTRUCTION_BITS,
+        "pc": PC_BITS,
+        "error": ERROR_BITS,
+        "legal": 1,
+        "units": len(Unit),
+    }
+)
 
 
 def fields_of(word: Value, opcode: Opcode) -> dict[str, Value]:
@@ -145,6 +163,12 @@ class Decoder(wiring.Component):
                 self.o.payload.pc.eq(raw.pc),
             ]
             m.d.sync += [flags[code].eq(broken[code]) for code in PRIORITY]
+            m.d.sync += self.o.payload.legal.eq(~any_of(broken[code] for code in PRIORITY))
+            opcode = raw.word[: FORMATS[Opcode.END][0].bits]
+            m.d.sync += [
+                self.o.payload.units[unit].eq(any_of(opcode == o for o in QUEUED[unit]))
+                for unit in Unit
+            ]
         error = Error.NONE.value
         for code in reversed(PRIORITY):
             error = Mux(flags[code], code.value, error)

@@ -6,20 +6,12 @@ from amaranth.hdl import Const, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from .decoder import DECODED, fields_of
+from .decoder import DECODED, QUEUED, fields_of
 from .isa import FORMATS, Opcode, Unit
 from .ports import ERROR_BITS, PC_BITS, Fault
 from .queue import entry_layout
 from .registers import Error
 
-#: The formats that each unit's queue holds.
-QUEUED: dict[Unit, tuple[Opcode, ...]] = {
-    Unit.LOAD: (Opcode.LOAD,),
-    Unit.WEIGHT: (Opcode.MATMUL,),
-    Unit.MATMUL: (Opcode.MATMUL,),
-    Unit.VECTOR: (Opcode.DRAIN, Opcode.POOL),
-    Unit.STORE: (Opcode.STORE,),
-}
 TAG_BITS = next(entry.bits for entry in FORMATS[Opcode.END] if entry.name == "tag")
 
 
@@ -86,7 +78,7 @@ class Dispatch(wiring.Component):
         legal = Signal()
         m.d.comb += [
             present.eq(self.i.valid & ~over),
-            legal.eq(present & (self.i.payload.error == Error.NONE)),
+            legal.eq(present & self.i.payload.legal),
             self.tag.eq(fields_of(word, Opcode.END)["tag"]),
             self.fault.pc.eq(self.i.payload.pc),
             self.dispatched.eq((self.i.valid & self.i.ready) | self.finish),
@@ -120,11 +112,8 @@ class Dispatch(wiring.Component):
             ready = queue.ready
             for other in others:
                 ready = ready & other
-            match = Const(0, 1)
-            for candidate in QUEUED[unit]:
-                match = match | (opcode == candidate)
             m.d.comb += [
-                wanted.eq(legal & match),
+                wanted.eq(legal & self.i.payload.units[unit]),
                 room.eq(ready),
                 queue.valid.eq(wanted & room),
                 queue.payload.word.as_value().eq(word),

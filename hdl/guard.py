@@ -108,15 +108,19 @@ class AddressRegister(wiring.Component):
         following = Signal(len(new))
         first, second, third = word[0], ~inverted[0], mixed ^ word[1]
         valid = (first & second) | (first & third) | (second & third)
+        right = word.xor() == parity
+        waits = valid & ~self.ready
         m.d.comb += [
-            held.eq(Cat(valid, Mux(word.xor() == parity, word, ~inverted)[1:])),
+            held.eq(Cat(valid, Mux(right, word, ~inverted)[1:])),
             Cat(self.valid, self.o_len, self.o_addr[self._shift :]).eq(held),
-            following.eq(Mux(self.load, new, Cat(held[0] & ~self.ready, held[1:]))),
+            following.eq(Mux(self.load, new, Cat(waits, held[1:]))),
         ]
+        # Parities of both before the choice, for `load` comes late.
+        rest = Mux(right, word[1:].xor(), (~inverted[1:]).xor())
         m.d.sync += [
             word.eq(following),
             inverted.eq(~following),
-            parity.eq(following.xor()),
+            parity.eq(Mux(self.load, new.xor(), rest ^ waits)),
             mixed.eq(following[0] ^ following[1]),
         ]
         return m

@@ -124,6 +124,7 @@ class MatmulUnit(wiring.Component):
 
         launch = Signal(name="launching")
         tile_end = Signal()
+        free = Signal()  # no tile streams after this cycle, unless one is taken
         take = Signal()
         start = Signal()
         held = Signal()
@@ -131,12 +132,9 @@ class MatmulUnit(wiring.Component):
         m.d.comb += [
             launch.eq(streaming & ~(first & (~self.loaded | held))),
             tile_end.eq(launch & x_last & y_last),
+            free.eq(~streaming | tile_end),
             start.eq(take & plan.first),
-            take.eq(
-                planner.ready
-                & (~streaming | tile_end)
-                & (~plan.first | (self.unit.instr.valid & self.unit.go))
-            ),
+            take.eq(planner.ready & free & (~plan.first | (self.unit.instr.valid & self.unit.go))),
             planner.valid.eq(self.unit.instr.valid),
             planner.word.eq(head),
             planner.start.eq(start),
@@ -182,14 +180,10 @@ class MatmulUnit(wiring.Component):
             with m.If(last_tile):
                 m.d.sync += active.eq(0)
 
-        with m.If(take):
-            tile_entry = Mux(start, head.acc, Mux(plan.block_first, next_entry, block_entry))
+        # Between tiles these take what the planner offers, the last time with `take`.
+        with m.If(free):
             m.d.sync += [
-                streaming.eq(1),
                 lanes.eq(plan.lanes),
-                first.eq(1),
-                last_tile.eq(plan.last),
-                reads.eq(tile_reads),
                 y_left.eq(next_job.oy),
                 x_left.eq(next_job.ox),
                 y_last.eq(Mux(plan.first, head.oy == 1, job.oy == 1)),
@@ -198,6 +192,14 @@ class MatmulUnit(wiring.Component):
                 base.eq(plan.base),
                 row.eq(next_job.iy0),
                 col.eq(next_job.ix0),
+            ]
+        with m.If(take):
+            tile_entry = Mux(start, head.acc, Mux(plan.block_first, next_entry, block_entry))
+            m.d.sync += [
+                streaming.eq(1),
+                first.eq(1),
+                last_tile.eq(plan.last),
+                reads.eq(tile_reads),
                 entry.eq(tile_entry),
                 block_entry.eq(tile_entry),
             ]

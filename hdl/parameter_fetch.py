@@ -32,7 +32,7 @@ class ParameterFetch(wiring.Component):
     release : In(1)
         Begin with the next group in the next cycle, if there is one. Only after `granted`.
     granted : Out(1)
-        The last entry of a group is requested in this cycle.
+        The last entry of a group is requested in this cycle. A register.
     arrives : Out(vector_lanes)
         One-hot: the lane that `par.data` is for in this cycle.
     par : RowRead
@@ -61,6 +61,7 @@ class ParameterFetch(wiring.Component):
         single = Signal()  # left == 1
         lane = Signal(lanes)  # one-hot
         reading = Signal()
+        m.d.sync += self.granted.eq(0)
         with m.If(self.start):
             m.d.sync += [
                 addr.eq(self.base),
@@ -68,6 +69,7 @@ class ParameterFetch(wiring.Component):
                 single.eq(self.channels == 1),
                 lane.eq(1),
                 reading.eq(1),
+                self.granted.eq((self.channels == 1) | (lanes == 1)),
             ]
         with m.Elif(reading):
             m.d.sync += [
@@ -76,9 +78,14 @@ class ParameterFetch(wiring.Component):
                 single.eq(left == 2),
                 lane.eq(lane.rotate_left(1)),
                 reading.eq(~self.granted),
+                self.granted.eq(~self.granted & (lane.rotate_left(1)[-1] | (left == 2))),
             ]
         with m.Elif(self.release):
-            m.d.sync += [lane.eq(1), reading.eq(left.any())]
+            m.d.sync += [
+                lane.eq(1),
+                reading.eq(left.any()),
+                self.granted.eq(left.any() & (single | (lanes == 1))),
+            ]
 
         delayed = lane & reading.replicate(lanes)
         for k in range(ROW_READ_LATENCY):
@@ -86,7 +93,6 @@ class ParameterFetch(wiring.Component):
             m.d.sync += register.eq(delayed)
             delayed = register
         m.d.comb += [
-            self.granted.eq(reading & (lane[-1] | single)),
             self.par.en.eq(reading),
             self.par.addr.eq(addr),
             self.arrives.eq(delayed),

@@ -93,22 +93,28 @@ class WeightUnit(wiring.Component):
         over = Signal()  # the next instruction may start
         k_length = Signal.like(length)
         k_left = Signal.like(length)
+        block_end = Signal()  # k_left ≤ rows
+        blocks_last = Signal()  # blocks_left is 1
         blocks_left = Signal.like(head.blocks)
         post = Signal(2)
         addr = Signal(self._addr_bits)  # first row of the tile to decide on
-        block_end = k_left <= rows
         m.d.comb += [
             decide.eq(waiting & free),
-            final.eq(block_end & (blocks_left == 1)),
+            final.eq(block_end & blocks_last),
             over.eq(~waiting | (decide & final)),
             self.unit.instr.ready.eq(self.unit.instr.valid & self.unit.go & (age == 2) & over),
         ]
         with m.If(decide):
             m.d.sync += addr.eq(addr + rows)
             with m.If(block_end):
-                m.d.sync += [k_left.eq(k_length), blocks_left.eq(blocks_left - 1)]
+                m.d.sync += [
+                    k_left.eq(k_length),
+                    block_end.eq(k_length <= rows),
+                    blocks_left.eq(blocks_left - 1),
+                    blocks_last.eq(blocks_left == 2),
+                ]
             with m.Else():
-                m.d.sync += k_left.eq(k_left - rows)
+                m.d.sync += [k_left.eq(k_left - rows), block_end.eq(k_left <= 2 * rows)]
             with m.If(final):
                 m.d.sync += waiting.eq(0)
         with m.If(self.unit.instr.ready):
@@ -117,7 +123,9 @@ class WeightUnit(wiring.Component):
             m.d.sync += [
                 k_length.eq(length),
                 k_left.eq(length),
+                block_end.eq(length <= rows),
                 blocks_left.eq(head.blocks),
+                blocks_last.eq(head.blocks == 1),
                 post.eq(head.weight_post),
                 addr.eq(head.wgt),
             ]

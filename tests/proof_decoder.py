@@ -57,6 +57,8 @@ def decoder(b: Bench, config: Config, damage: Damage = None) -> None:
     b.claim("in_order", ~dut.o.valid | (Cat(taken.word, taken.pc) == oldest[:-1]))
     code = Mux(oldest[-1], Error.PROGRAM_END, golden(taken.word, config))
     b.claim("golden_code", ~dut.o.valid | (taken.error == code))
+    b.claim("legal", ~dut.o.valid | (taken.legal == (taken.error == Error.NONE)))
+    b.claim("units", ~dut.o.valid | (taken.units == units_of(taken.word)))
     b.stable("output_holds", dut.o)
     b.claim("counts", valid + raw_valid == model.count)
     second = Mux(valid, model.entries[1], oldest)
@@ -68,6 +70,11 @@ QUEUES = {opcode: {unit} for opcode, unit in UNIT_OF.items()}
 QUEUES[Opcode.MATMUL] = {Unit.WEIGHT, Unit.MATMUL}
 
 
+def units_of(word: Value) -> Value:
+    """The units whose queues an instruction enters, a bit each."""
+    return Cat(Cat(word[:4] == op for op in QUEUES if unit in QUEUES[op]).any() for unit in Unit)
+
+
 def dispatch(b: Bench, damage: Damage = None) -> None:
     """Legal instructions enter just their queues; others nothing."""
     dut = b.add(Dispatch(), damage)
@@ -76,6 +83,11 @@ def dispatch(b: Bench, damage: Damage = None) -> None:
     b.assume(
         "a legal word has a known opcode (decoder)",
         (item.error != Error.NONE) | Cat(item.word[:4] == op for op in Opcode).any(),
+    )
+    b.assume(
+        "a word is legal where it has no error, and says its units (decoder)",
+        ~dut.i.valid
+        | ((item.legal == (item.error == Error.NONE)) & (item.units == units_of(item.word))),
     )
     over = Signal()  # END or a trap has been reported
     b.m.d.sync += over.eq(over | dut.finish | dut.fault.valid)

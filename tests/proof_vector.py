@@ -157,6 +157,8 @@ def vector(b: Bench, damage: Damage = None) -> None:
     b.claim("parameters", Mux(reading, exact & (unread != 0) & lane.any() & one_lane, 1))
     b.claim("groups", reading | (groups == granted))
     b.claim("whole_groups", reading | (unread == 0) | (rest == unread + credits * LANES))
+    last_entry = reading & (lane[-1] | dut["fetch.single"])
+    b.claim("granted_with_the_last_entry", dut["fetch.granted"] == last_entry)
     b.claim("single", implies(busy, dut["fetch.single"] == (unread == 1)))
     fresh, release = dut["fresh"], dut["~release"]
     every = [dut[f"token_{k}"][3] for k in range(1, ACT_READ_LATENCY)]
