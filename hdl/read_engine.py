@@ -58,9 +58,9 @@ class ReadEngine(wiring.Component):
         READ_BUS with every beat that came with SLVERR or DECERR; `pc` is the request's, for FETCH
         that of the beat's (first) instruction.
     kill : In(1)
-        From this cycle on no request is accepted and no beat returned, nor an error reported,
-        until `kill` is low and `idle` high. An ARVALID that is up stays until ARREADY. A pulse is
-        enough.
+        From this cycle on no request is accepted, and from the next on no beat returned nor an
+        error reported, until `kill` is low and `idle` high. An ARVALID that is up stays until
+        ARREADY. A pulse is enough.
     idle : Out(1)
         No burst is open.
     beats : Out(1)
@@ -169,13 +169,13 @@ class ReadEngine(wiring.Component):
         ]
         for port, source in ((self.fetch_data, 0), (self.load_data, 1)):
             m.d.comb += [
-                port.valid.eq(beat & ~silent & (head.is_load == source)),
+                port.valid.eq(beat & ~draining & (head.is_load == source)),
                 port.data.eq(beat_data),
                 port.last.eq(beat_last),
                 port.error.eq(beat_error),
             ]
         m.d.comb += [
-            self.error.valid.eq(beat & beat_error & ~silent),
+            self.error.valid.eq(beat & beat_error & ~draining),
             self.error.code.eq(Error.READ_BUS),
             self.error.pc.eq(head.pc | Mux(head.is_load, 0, place)),
             self.beats.eq(beat),

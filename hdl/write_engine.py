@@ -94,9 +94,10 @@ class WriteEngine(wiring.Component):
         WRITE_BUS for every response SLVERR or DECERR, with the `pc` of the latest burst given
         (STORE has one instruction in flight).
     kill : In(1)
-        From this cycle on no AWVALID rises and what `port` gives is discarded, until `kill` is low
-        and `idle` high. Bursts whose AWVALID was up are finished with strobes 0, from the first
-        beat not yet on the bus. Their responses are not reported. A pulse is enough.
+        From this cycle on no AWVALID rises and what `port` has given or gives is discarded, until
+        `kill` is low and `idle` high. Bursts whose AWVALID was up are finished with strobes 0, from
+        the first beat not yet on the bus. From the next cycle on responses are not reported. A
+        pulse is enough.
     idle : Out(1)
         No burst is open on the bus; after `kill` also: the buffers are empty again.
     beats : Out(1)
@@ -159,9 +160,9 @@ class WriteEngine(wiring.Component):
         m.d.comb += [
             silent.eq(self.kill | draining),
             self.port.burst.ready.eq(bursts.w_rdy),
-            bursts.w_en.eq(self.port.burst.valid & ~silent),
+            bursts.w_en.eq(self.port.burst.valid & ~draining),
             bursts.w_data.eq(Cat(given.addr[shift:], given.len, given.segment)),
-            beats.w_en.eq(self.port.beat_valid & ~silent),
+            beats.w_en.eq(self.port.beat_valid & ~draining),
             beats.w_data.eq(self.port.beat),
             push_last.eq(beats.w_en & self.port.beat.last),
             # Whatever has no AWVALID yet goes, once the bursts before it are sent.
@@ -225,8 +226,8 @@ class WriteEngine(wiring.Component):
             m.d.sync += whole.eq(whole + push_last - issue)
         m.d.comb += [
             self.port.sent.eq(self.beats),
-            self.port.response.eq(answered & ~silent),
-            self.error.valid.eq(failed & ~silent),
+            self.port.response.eq(answered & ~draining),
+            self.error.valid.eq(failed & ~draining),
             self.error.code.eq(Error.WRITE_BUS),
             self.error.pc.eq(pc),
             quiet.eq((beats.level == 0) & (bursts.level == 0)),

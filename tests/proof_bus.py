@@ -175,7 +175,8 @@ def read(b: Bench, damage: Damage = None, timed: bool = False) -> None:
     b.claim("returns_to_who_asked", quiet | (mine == came_before))
     b.claim("and_nobody_else", quiet | ~yours)
     b.claim("data", (fetched.data == data_before) & (loaded.data == data_before))
-    b.claim("kill_silences", ~quiet | ~(mine | yours | dut.error.valid | fetch.ready | load.ready))
+    b.claim("kill_stops_requests", ~quiet | ~(fetch.ready | load.ready))
+    b.claim("kill_silences", ~dut["draining"] | ~(mine | yours | dut.error.valid))
     bad = came_before & b.past(axi.rresp)[1]
     b.claim("reports_bus_errors", quiet | (dut.error.valid == bad))
     place = Mux(is_load, 0, arrived // 4)
@@ -328,6 +329,7 @@ def write(b: Bench, damage: Damage = None, timed: bool = False) -> None:
     b.claim("kill_stops_writes", ~(axi.wvalid & fresh & b.past(quiet)) | (axi.wstrb == 0))
 
     # The responses.
+    draining = dut["draining"]
     answered = b.past(axi.bvalid)
     waiting = Signal(range(FEW + 1))  # bursts whose AWVALID rose, not answered
     b.m.d.sync += waiting.eq(waiting + issue - answered)
@@ -343,15 +345,14 @@ def write(b: Bench, damage: Damage = None, timed: bool = False) -> None:
         (waiting >= answered + bursts.count) & (waiting >= answered + axi.awvalid),
     )
     b.claim("few_bursts", quiet | (given.count + waiting <= 2 * FEW + 1))
-    b.claim("responses", port.response == (answered & ~quiet))
+    b.claim("responses", port.response == (answered & ~draining))
     bad = answered & b.past(axi.bresp)[1]
-    b.claim("reports_bus_errors", dut.error.valid == (bad & ~quiet))
+    b.claim("reports_bus_errors", dut.error.valid == (bad & ~draining))
     b.claim("idle_when_nothing_is_open", ~dut.idle | ((waiting == 0) & ~axi.awvalid & ~axi.wvalid))
 
     # Why.
     burst_buffer = Buffer(b, dut, "bursts", FEW + 1)
     beat_buffer = Buffer(b, dut, "beats", FEW + 1)
-    draining = dut["draining"]
     level = beat_buffer.level
     b.claim("killed_is_clean", ~(draining & dut.idle) | ((level == 0) & (burst_buffer.level == 0)))
     b.claim("as_it_came", (dut["answered"] == answered) & (dut["failed"] == bad))
