@@ -190,7 +190,9 @@ class Lowering:
         if target == SIZE:
             return self._values[operand(node)].view.size[node.args[1]]
         inputs = [self._values[source] for source in node.all_input_nodes]
-        if not any(isinstance(value, (Value, Pending, Masked, Weights)) for value in inputs):
+        if not any(
+            isinstance(value, (Value, Pending, Deferred, Masked, Weights)) for value in inputs
+        ):
             args, kwargs = self.arguments(node)
             return target(*args, **kwargs)
         for source, value in zip(node.all_input_nodes, inputs, strict=True):

@@ -264,6 +264,80 @@ OPERATORS: dict[str, tuple[tuple[int, ...], Any, str]] = {
     "concat of rows": (MAP, lambda m, x: m("Concat", x, x, axis=2), "conv conv host:cat"),
     "shape": (MAP, lambda m, x: m("Relu", m("Reshape", x, m("Concat", m("Slice", m("Shape", x),
               LIST([0]), LIST([2])), LIST([-1]), axis=0))), "avg host:gather"),
+    "identity": (MAP, lambda m, x: m("Identity", m("Dropout", x)), "conv"),
+    "other precision": (MAP, lambda m, x: m("Cast", m("Cast", x, to=11), to=1), "conv"),
+    "conv valid": (MAP, with_weight("Conv", W(6, 4, 3, 3), auto_pad="VALID"), "conv"),
+    "conv of sequences of float weights": (
+        (4, 9), one("Conv", W(6, 4, 3)), "host:aten.conv2d.default host:gather"
+    ),
+    "max pool whose last window would begin in the padding": (
+        MAP, one("MaxPool", kernel_shape=[2, 2], strides=[3, 3], pads=[1, 1, 1, 1], ceil_mode=1),
+        "max conv",
+    ),
+    "global average of sequences": (
+        (4, 9), one("GlobalAveragePool"), "host:gather avg host:gather"
+    ),
+    "bias behind a product": (
+        TOKENS, lambda m, x: m("Add", W.small(6), m("MatMul", x, m.weight(W(6, 8).T.copy(), 1))),
+        "linear",
+    ),
+    "transposed weights": (
+        VECTOR, lambda m, x: m("Gemm", x, m("Transpose", m.weight(W(7, 12)), perm=[1, 0])),
+        "linear",
+    ),
+    "numbers behind a product": (
+        TOKENS, lambda m, x: m("Add", m.pair(m("MatMul", x, m.weight(W(8, 8), 1))), W(5, 8)),
+        "linear host:add",
+    ),
+    "weights quantized twice": (
+        MAP, lambda m, x: m("Conv", x, m.pair(m.weight(W(6, 4, 3, 3)), zero=0)), "conv"
+    ),
+    "concat that two read": (
+        MAP, lambda m, x: m("Add", m.pair(m("Concat", x, x, axis=1, outputs=["y"])),
+                            m("Relu", "y")),
+        "concat avg conv",
+    ),
+    "pad with a number": (
+        MAP, one("Pad", LIST([0, 0, 1, 2, 0, 0, 0, 1]), np.float32(0.5)),
+        "host:aten.constant_pad_nd.default",
+    ),
+    "prelu of one slope": (MAP, one("PRelu", W.small(1)), "table:leaky_relu"),
+    "instance norm": (
+        MAP, one("InstanceNormalization", 1 + W.small(4), W.small(4)),
+        "host:aten.instance_norm.default",
+    ),
+    "sum of nothing": (MAP, one("ReduceSum", noop_with_empty_axes=1), "conv"),
+    "squeeze": (
+        (4, 1, 5), lambda m, x: m("Squeeze", m("Relu", x), LIST([-2])), "avg host:gather"
+    ),
+    "squeeze whatever is one": (
+        (4, 1, 5), lambda m, x: m("Reshape", m("Squeeze", m("Relu", x)), LIST([1, 5, 4])),
+        "avg host:gather",
+    ),
+    "unsqueeze": (
+        VECTOR, lambda m, x: m("Unsqueeze", m("Relu", x), LIST([1, 3])), "avg host:gather"
+    ),
+    "split by sizes": (
+        MAP, lambda m, x: m("Concat", *(m("Split", x, LIST([1, 3]), outputs=["a", "b"], axis=1),
+                                        "b")[::-1], axis=1),
+        "host:gather conv host:gather conv concat",
+    ),
+    "expand": ((4, 1, 5), one("Expand", LIST([1, 4, 3, 5])), "host:gather conv"),
+    "tile": (TOKENS, one("Tile", LIST([1, 2, 1])), "host:gather conv"),
+    "resize to sizes": (
+        MAP, lambda m, x: m("Resize", x, "", "", LIST([1, 4, 12, 10])), "host:gather conv"
+    ),
+    "resize between pixels": (
+        MAP, one("Resize", "", LIST([1, 1, 2, 2], np.float32), mode="linear"),
+        "host:aten.upsample_bilinear2d.default",
+    ),
+    "depth to space of channels": (
+        MAP, one("DepthToSpace", blocksize=2, mode="CRD"), "host:gather conv"
+    ),
+    "reshape that may hold 0": (
+        VECTOR, lambda m, x: m("Reshape", m("Relu", x), LIST([-1, 3, 4]), allowzero=1),
+        "avg host:gather",
+    ),
     "where": (TOKENS, lambda m, x: m("Where", W(5, 8) > 0, x, np.float32(0.5)),
               "host:aten.where.self"),
 }  # fmt: skip
@@ -280,6 +354,14 @@ def test_operator(name: str) -> None:
         assert kinds(made.graph) == want
         x = inputs(model, 4) * 2
         assert compare_layers(made, model, x) > 0
+
+
+@pytest.mark.parametrize("form", ["none", "tanh"])
+def test_gelu_of_opset_20(form: str) -> None:
+    model = pairs(one("Gelu", approximate=form), opset=20)
+    made = imported(model, name="m")
+    assert kinds(made.graph) == "table:gelu"
+    assert compare_layers(made, model, inputs(model) * 2) > 0
 
 
 # -- where scales are --------------------------------------------------------------------------
@@ -362,12 +444,18 @@ def test_uint8_weights_around_128_are_int8_ones() -> None:
 
 def pairs(build, *size: int, opset: int = 18, **options: Any) -> Any:
     m = Pairs(*(size or MAP), **options)
-    return m.proto(m.pair(build(m, m.pair("x"))), opset=opset)
+    return with_shape(m.proto(m.pair(build(m, m.pair("x"))), opset=opset))
 
 
 def plain(build, *size: int, **options: Any) -> Any:
     m = Model(*(size or MAP), **options)
-    return m.proto(build(m, "x"))
+    return with_shape(m.proto(build(m, "x")))
+
+
+def with_shape(model: Any) -> Any:
+    """Its output has some shape, without which ONNX itself would refuse `model`."""
+    model.graph.output[0].type.tensor_type.shape.SetInParent()
+    return model
 
 
 def changed(change) -> Any:
@@ -386,6 +474,17 @@ def scaled(scale: Any, zero: Any = 0, **attributes: Any):
     numbers = np.asarray(scale, np.float32), np.asarray(zero, np.int8)
     return plain(lambda m, x: m("Relu", m("DequantizeLinear", m("QuantizeLinear", x, *numbers,
                  **attributes), *numbers, **attributes)))  # fmt: skip
+
+
+def with_blocks(m: Model, x: str) -> str:
+    """A product with weights that have a scale for each two of a column."""
+    levels, scales = np.ones((5, 4), np.int8), np.ones((5, 2), np.float32)
+    return m("MatMul", x, m("DequantizeLinear", levels, scales, block_size=2))
+
+
+def with_opset_9(model: Any) -> Any:
+    model.opset_import[0].version = 9
+    return model
 
 
 def two_inputs(model: Any) -> None:
@@ -409,6 +508,18 @@ def cycle(model: Any) -> None:
 def foreign(model: Any) -> None:
     model.graph.node[-1].domain = "com.example"
     model.opset_import.append(helper.make_opsetid("com.example", 1))
+
+
+def text(model: Any) -> None:
+    """An array of text that is no text."""
+    broken = TensorProto(name="text", data_type=TensorProto.STRING, dims=[1])
+    broken.string_data.append(b"\xff")
+    model.graph.initializer.append(broken)
+
+
+def answer(model: Any) -> None:
+    """The output is an array that the model holds."""
+    model.graph.output[0].name = model.graph.initializer[0].name
 
 
 QUANTIZED = np.float32(1), np.int8(0)
@@ -472,6 +583,17 @@ REFUSED: dict[str, tuple[Any, str]] = {
         lambda: pairs(lambda m, x: m("Add", x, m("RandomNormal", shape=[1]))),
         "operator RandomNormal",
     ),
+    "before quantization": (
+        lambda: with_opset_9(plain(one("Relu"))), "is of opset 9, but QuantizeLinear exists from 10"
+    ),
+    "nothing between two of the host": (
+        lambda: pairs(lambda m, x: m("Softmax", m("Softmax", x, axis=1), axis=1)),
+        "softmax_3: it reads what softmax_2 computes, which is not quantized",
+    ),
+    "concat of two scales": (
+        lambda: pairs(lambda m, x: m("Softmax", m("Concat", x, m.pair(m("Relu", x), 0.02, -128),
+                      axis=1))), "softmax_.*: it reads what concat_.* computes",
+    ),
     "old": (lambda: pairs(one("Relu"), opset=9), "not valid ONNX|is of opset 9"),
     "dynamic condition": (
         lambda: pairs(lambda m, x: m("Where", m("Cast", x, to=9), x, x)), "stay real numbers"
@@ -480,6 +602,132 @@ REFUSED: dict[str, tuple[Any, str]] = {
         lambda: plain(lambda m, x: m("Relu", m("DequantizeLinear",
                       m("QuantizeLinear", x, np.float32(1), np.int8(0)), np.float32(2),
                       np.int8(0)))), "another scale or zero point",
+    ),
+    "array that is no text": (lambda: changed(text), "the model's array 'text' cannot be read"),
+    "answer": (lambda: changed(answer), "output 'array_.*' does not depend on computing its input"),
+    "sides": (
+        lambda: pairs(one("MaxPool", kernel_shape=[2])), "maps .* or sequences are its inputs"
+    ),
+    "windows": (
+        lambda: pairs(one("MaxPool", kernel_shape=[9, 2])), r"its windows do not fit \[6, 5\]"
+    ),
+    "weights": (lambda: pairs(lambda m, x: m("Conv", x, x)), "its weights must be constants"),
+    "kernel of another size": (
+        lambda: pairs(with_weight("Conv", W(6, 4, 3, 3), kernel_shape=[2, 2])),
+        r"kernel_shape is not that of the weights, \[6, 4, 3, 3\]",
+    ),
+    "transposed": (
+        lambda: pairs(with_weight("ConvTranspose", W(4, 3, 2, 2), auto_pad="SAME_UPPER", axis=1)),
+        "only symmetric explicit padding of maps is known",
+    ),
+    "places of maxima": (
+        lambda: pairs(one("MaxPool", kernel_shape=[2, 2], outputs=["a", "b"])),
+        "indices have no form here",
+    ),
+    "average of a part": (
+        lambda: pairs(one("AveragePool", kernel_shape=[3, 3], pads=[1, 1, 1, 1], ceil_mode=1)),
+        "rounding sizes up, are not known",
+    ),
+    "average of unequal padding": (
+        lambda: pairs(one("AveragePool", kernel_shape=[3, 3], pads=[1, 0, 1, 1])),
+        "unequal padding that is not counted is not known",
+    ),
+    "product of two": (
+        lambda: pairs(lambda m, x: m("Gemm", x, x), 1), "its second operand must be constant"
+    ),
+    "sum of three": (
+        lambda: pairs(lambda m, x: m("Sum", x, x, x)), "it is known of two operands"
+    ),
+    "exponents": (lambda: pairs(lambda m, x: m("Pow", x, x)), "exponent must be one number"),
+    "slopes": (
+        lambda: pairs(one("PRelu", W.small(5))), "its slope must be one number, or one a channel"
+    ),
+    "softmax of all": (
+        lambda: pairs(one("Softmax", axis=1), opset=12), "before opset 13 .* along the last axis"
+    ),
+    "training": (
+        lambda: pairs(one("BatchNormalization", *(W.small(4) for _ in range(4)), training_mode=1)),
+        "it is in training mode",
+    ),
+    "condition": (
+        lambda: pairs(lambda m, x: m("Where", x, x, x)), "its condition must be a constant"
+    ),
+    "bounds": (lambda: pairs(lambda m, x: m("Clip", x, x)), "its operand 1 must be a constant"),
+    "mask": (
+        lambda: pairs(lambda m, x: m("Add", m("Dropout", x, outputs=["a", "mask"]), "mask")),
+        "nothing computes its operand 'mask'",
+    ),
+    "squeezed": (
+        lambda: pairs(one("Squeeze", LIST([1]))), r"axes \[1\] of \[1, 4, 6, 5\] are not all 1"
+    ),
+    "nothing": (lambda: pairs(one("Slice", LIST([3]), LIST([3]))), "it selects nothing"),
+    "backwards": (
+        lambda: pairs(one("Slice", LIST([-1]), LIST([-9]), LIST([2]), LIST([-1]))),
+        "steps must be positive",
+    ),
+    "parts": (
+        lambda: pairs(one("Split", LIST([1, 2]), axis=1, outputs=["a", "b"])),
+        r"parts \[1, 2\] do not add up to 4",
+    ),
+    "outside": (lambda: pairs(one("Gather", LIST([4]), axis=1)), "it reads outside of axis 1"),
+    "indices of two axes": (
+        lambda: pairs(one("Gather", LIST([[1]]), axis=1)), "its indices must be a list"
+    ),
+    "padding around": (
+        lambda: pairs(one("Pad", LIST([0, 0, 1, 1, 0, 0, 1, 1]), mode="wrap")),
+        "padding by 'wrap' is known around maps, by reflect and edge",
+    ),
+    "more channels": (
+        lambda: pairs(one("Resize", "", LIST([1, 2, 1, 1], np.float32))),
+        "only maps are resized, in height and width",
+    ),
+    "pixels' corners": (
+        lambda: pairs(one("Resize", "", LIST([1, 1, 2, 2], np.float32), mode="linear",
+                          coordinate_transformation_mode="asymmetric")),
+        "known are whole factors to nearest, and linear to pixel centres",
+    ),
+    "half as many again": (
+        lambda: pairs(one("Resize", "", LIST([1, 1, 1.5, 2], np.float32))),
+        "known are whole factors to nearest, and linear to pixel centres",
+    ),
+    "matrix behind a product": (
+        lambda: pairs(lambda m, x: m("Add", m("MatMul", x, m.weight(W(8, 8), 1)), W(5, 8)), 5, 8),
+        "add_.*: it reads what matmul_.* computes, which is not quantized",
+    ),
+    "cubic": (
+        lambda: pairs(one("Resize", "", LIST([1, 1, 2, 2], np.float32), mode="cubic")),
+        "known are whole factors to nearest, and linear to pixel centres",
+    ),
+    "integers of two scales": (
+        lambda: plain(lambda m, x: m("DequantizeLinear", m("Concat", m("QuantizeLinear", x,
+                      *QUANTIZED), m("QuantizeLinear", x, TWO, np.int8(0)), axis=1), *QUANTIZED)),
+        "its operands have different scales",
+    ),
+    "quantized twice": (
+        lambda: plain(lambda m, x: m("QuantizeLinear", m("QuantizeLinear", x, *QUANTIZED),
+                      *QUANTIZED)), "it quantizes integers",
+    ),
+    "reals dequantized": (
+        lambda: plain(lambda m, x: m("DequantizeLinear", m("Relu", x), *QUANTIZED)),
+        "it dequantizes what is not quantized",
+    ),
+    "weights of reals": (
+        lambda: pairs(lambda m, x: m("Add", x, m("DequantizeLinear", W.small(4), *QUANTIZED))),
+        "it dequantizes what is no array of integers",
+    ),
+    "blocks": (
+        lambda: pairs(with_blocks, opset=21),
+        "scales of blocks have no form here; use one a channel",
+    ),
+    "zero points": (lambda: scaled(0.1, np.zeros(2)), r"its zero point is int8 \[2\]"),
+    "constant": (
+        lambda: pairs(lambda m, x: m("Add", x, m("ConstantOfShape", LIST([1 << 20, 1 << 20])))),
+        "is too large",
+    ),
+    "input of two scales": (
+        lambda: plain(lambda m, x: m("Add", *(m("DequantizeLinear", m("QuantizeLinear", x, scale,
+                      np.int8(0)), scale, np.int8(0)) for scale in (TWO, np.float32(1))))),
+        "the input is quantized to several scales; quantize it once",
     ),
     "an archive": (object, "an ONNX model is a file or a ModelProto, not object"),
 }  # fmt: skip

@@ -368,8 +368,7 @@ class Walk:
         source = call.inputs[0]
         scale = call.array(1)
         zero = call.array(2)
-        if scale is None or source is None:
-            raise ModelError(f"{call.name}: it has no scale, or nothing to scale")
+        assert scale is not None
         if call.get("block_size", 0):
             raise call.unsupported("scales of blocks have no form here; use one a channel")
         if zero is None:
