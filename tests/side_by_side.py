@@ -123,19 +123,20 @@ def completion_order(instructions: tuple[Instruction, ...], retired: np.ndarray)
                 return [f"{part.name} completed {cycles[part].size} instructions only"]
             done[part] = int(cycles[part][count[part]])
             count[part] += 1
-            for key in _keys(part, wait, consumer=True):
+            for key in semaphores(part, wait, consumer=True):
                 token = posts[key][taken.setdefault(key, 0)]
                 taken[key] += 1
                 if token >= done[part]:
                     wrong.append(f"{part.name} {count[part] - 1} completed before its token")
         for part, _, post in parts:
-            for key in _keys(part, post, consumer=False):
+            for key in semaphores(part, post, consumer=False):
                 posts.setdefault(key, []).append(done[part])
     extra = [unit.name for unit in Unit if count[unit] != cycles[unit].size]
     return wrong + [f"{name} completed too many instructions" for name in extra]
 
 
-def _keys(unit: Unit, mask: int, *, consumer: bool) -> list[tuple[Unit, Unit, int]]:
+def semaphores(unit: Unit, mask: int, *, consumer: bool) -> list[tuple[Unit, Unit, int]]:
+    """(Producer, consumer, k) of each semaphore in a wait set (`consumer`) or a post set."""
     return [
         (peer, unit, k) if consumer else (unit, peer, k)
         for at, peer in enumerate(PEERS[unit])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,8 @@ from weft.host.timing.prediction import Prediction
 from weft.tb.devices import VerilatorDevice
 from weft.tb.fast import FastMachine
 
-from .programs import Generator
+from .programs import Generator, RandomProgram
+from .side_by_side import semaphores
 from .synthetic import RESNET18, Conv, synthetic
 
 ODD = load(Path(__file__).with_name("configs") / "odd.toml")
@@ -106,6 +108,61 @@ def test_every_cycle_has_one_cause(config: Config):
                 single = account.busy, account.memory, account.empty, *account.semaphores.values()
                 assert sum(single) == 1
                 assert min(single) >= 0
+
+
+def tokens(
+    program: RandomProgram, prediction: Prediction
+) -> dict[tuple[Unit, int], dict[tuple[Unit, int], int]]:
+    """When each token is posted that an instruction of a unit waits for.
+
+    By unit and index of the instruction, then by (producer, k) of the semaphore: of each the n-th
+    wait takes what the n-th post gives.
+    """
+    done = {
+        unit: dict(zip(*spans.T[[0, 2]].tolist(), strict=True))
+        for unit, spans in prediction.timeline.items()
+    }
+    posts: dict[tuple[Unit, Unit, int], list[int]] = defaultdict(list)
+    out: dict[tuple[Unit, int], dict[tuple[Unit, int], int]] = defaultdict(dict)
+    taken: dict[tuple[Unit, Unit, int], int] = defaultdict(int)
+    for index, instruction in enumerate(program.instructions[:-1]):
+        assert instruction.unit is not None
+        parts = [(instruction.unit, instruction.wait, instruction.post)]
+        if instruction.opcode == Opcode.MATMUL:
+            parts.append((Unit.WEIGHT, instruction.weight_wait, instruction.weight_post))
+        for unit, wait, _ in parts:
+            for key in semaphores(unit, wait, consumer=True):
+                producer, _, k = key
+                out[unit, index][producer, k] = posts[key][taken[key]]
+                taken[key] += 1
+        for unit, _, post in parts:
+            for key in semaphores(unit, post, consumer=False):
+                posts[key].append(done[unit][index])
+    return out
+
+
+@pytest.mark.parametrize("config", [PRESETS["tiny"], ODD], ids=lambda c: c.name)
+def test_the_semaphore_waited_for(config: Config):
+    """Whichever an account names, the next instruction waits for it and it is the last to come."""
+    generator = Generator(config)
+    checked = 0
+    for seed in range(3000, 3012):
+        program = generator.program(seed)
+        latency, interval = MEMORIES[seed % 4]
+        prediction = predict(config, program.job.code, latency=latency, beat_interval=interval)
+        posted = tokens(program, prediction)
+        for cycle, accounts in enumerate(prediction.accounts(range(prediction.cycles + 1)), 1):
+            for unit, account in accounts.items():
+                if not account.semaphore:
+                    continue
+                (named,) = account.semaphores
+                spans = prediction.timeline[unit]
+                coming = int(spans[np.searchsorted(spans[:, 1], cycle), 0])
+                times = posted[unit, coming]
+                where = f"seed {seed}, cycle {cycle}, {unit.name} {coming}"
+                assert times.get(named) == max(times.values()) >= cycle, where
+                checked += 1
+    assert checked > 1000
 
 
 class Sampler:
