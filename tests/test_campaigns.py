@@ -56,9 +56,9 @@ def test_batches_keep_to_one_machine():
     assert [seed for batch in cut for seed in batch] == list(range(30, 130))
     for batch in cut:
         assert len({programs.machine(seed) for seed in batch}) == 1
-    machines = [programs.machine(programs.BATCH * batch) for batch in range(96)]
-    assert len({*machines}) == 4 * 4 * 4
-    assert sum(stalls == "none" for *_, stalls in machines) == 48
+    machines = [programs.machine(programs.BATCH * batch) for batch in range(120)]
+    assert len({*machines}) == 5 * 4 * 4
+    assert sum(stalls == "none" for *_, stalls in machines) == 60
 
 
 def test_failing_seeds_are_named(monkeypatch, capsys):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -21,8 +20,8 @@ from .campaigns import programs as campaign
 from .programs import EXTREME_SIZES, EXTREMES, Generator
 from .side_by_side import STALLS, Bench
 
-ODD = load(Path(__file__).with_name("configs") / "odd.toml")
-CONFIGS = [PRESETS["tiny"], PRESETS["small"], ODD, PRESETS["default"]]
+ODD, WIDE = (load(Path(__file__).with_name("configs") / f"{name}.toml") for name in ("odd", "wide"))
+CONFIGS = [PRESETS["tiny"], PRESETS["small"], ODD, PRESETS["default"], WIDE]
 #: On each configuration 200: without stalls, and half as many with each sort.
 PROGRAMS = 80
 #: Seeds of `make verify` that ever failed, and why.
@@ -37,15 +36,6 @@ def test_alike(config: Config, stalls: str):
     first = 1000 * [*STALLS].index(stalls)
     for k in range(PROGRAMS if stalls == "none" else PROGRAMS // 2):
         differences = bench.differences(first + k, latency=(1, 7, 50)[k % 3], stalls=stalls)
-        assert not differences, differences[0]
-    bench.close()
-
-
-def test_packed():
-    """Multipliers that two columns share change neither a byte nor a cycle."""
-    bench = Bench(replace(PRESETS["tiny"], name="packed", rows=8, packed=True))
-    for seed in range(PROGRAMS // 2):
-        differences = bench.differences(seed, latency=(1, 7, 50)[seed % 3], stalls="none")
         assert not differences, differences[0]
     bench.close()
 

@@ -20,8 +20,10 @@ from weft.hdl.config import load
 from .. import results
 from ..side_by_side import Bench
 
-ODD = str(Path(__file__).parent.with_name("configs") / "odd.toml")
-CONFIGS = ("tiny", "small", ODD, "default")
+ODD, WIDE = (
+    str(Path(__file__).parent.with_name("configs") / f"{name}.toml") for name in ("odd", "wide")
+)
+CONFIGS = ("tiny", "small", ODD, "default", WIDE)
 LATENCIES = (1, 13, 50, 100)
 #: Half of the programs run without stalls, where cycles are compared as well.
 STALLS = ("none", "read", "none", "write", "none", "both")
