@@ -104,8 +104,10 @@ class Bench:
     ):
         self.config = config
         self.gemm = Gemm(config)
+        self._library = None
         if machine is None:
-            machine = fast.FastMachine(fast.build(machine_verilog(config), config.bus_bytes))
+            self._library = fast.build(machine_verilog(config), config.bus_bytes)
+            machine = fast.FastMachine(self._library)
         self.machine = machine
         self._memory = Options(latency=latency, stall_seed=stalls, log_traffic=True)
         job = self.gemm.job()
@@ -117,6 +119,12 @@ class Bench:
     def close(self) -> None:
         """Free the simulator."""
         self.machine.close()
+
+    def renew(self) -> None:
+        """Take a new machine, whose memories hold zeros; not if the bench was given one."""
+        assert self._library is not None
+        self.machine.close()
+        self.machine = fast.FastMachine(self._library)
 
     def read(self, name: str) -> int:
         """A register."""

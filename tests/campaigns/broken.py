@@ -3,7 +3,8 @@
 A fault is an illegal word, a transfer that leaves its segment, a segment that is too short,
 semaphores that are not posted any more, or the lack of an END. Both must report the same error and
 program counter: of the first instruction in program order that is at fault, whichever unit notices
-first. Everything before it has completed.
+first. Everything before it has completed. The memory must be the golden machine's as well, unless
+younger instructions may have run (docs/architecture.md). After a reset a known program is exact.
 """
 
 from __future__ import annotations
@@ -29,12 +30,15 @@ from weft.hdl.registers import Error
 from weft.host.golden import classify
 
 from .. import results
-from ..faults import LIMIT, Bench, Hang, golden
+from ..faults import LIMIT, Bench, Hang, check_same
 from ..gemm import encode
 from .withheld import BATCH, CONFIGS, bench, generator
 
 #: More than any instruction of these programs takes.
 WATCHDOG = 30_000
+
+#: Errors before which younger instructions may have run.
+RUN_AHEAD = (Error.WINDOW, Error.WATCHDOG)
 
 #: A program while it is broken: instructions, or words that are none.
 Words = list[Instruction | bytes]
@@ -110,10 +114,17 @@ FAULTS: tuple[Callable[[random.Random, Words, Bench], None], ...] = (
 
 
 def run(seed: int, machine: Bench | None = None) -> str:
-    """Break a program and run it; returns the error. AssertionError where it is wrong."""
+    """Break a program and run it; returns the error. AssertionError where it is wrong.
+
+    Without `machine` on a new one, as the golden machine is; the memories of another hold what
+    programs before left there, so that what this one writes is not compared.
+    """
     rng = random.Random(f"broken {seed}")
     config = CONFIGS[seed // BATCH % len(CONFIGS)]
-    machine = machine or bench(config)
+    new = machine is None
+    if machine is None:
+        machine = bench(config)
+        machine.renew()
     subject = generator(config).program(seed, most=12)
     words: Words = list(subject.instructions)
     for _ in range(rng.randint(1, 3)):
@@ -129,14 +140,14 @@ def run(seed: int, machine: Bench | None = None) -> str:
     machine.prepare(job, watchdog=WATCHDOG, **memory)
     machine.go()
     outcome = machine.finish(LIMIT + 2 * WATCHDOG)
-    assert outcome.error == golden(machine, job)
+    compared = new and outcome.result.error not in RUN_AHEAD
+    assert outcome.error == check_same(machine, job, outcome, memory=compared)
     if outcome.result.error == Error.NONE:
         machine.check_account(outcome)
     else:
         machine.check_stopped(outcome)
     assert machine.reset() == 0
-    if seed % 8 == 0:
-        machine.check_known()
+    machine.check_known()
     return outcome.result.error.name
 
 
