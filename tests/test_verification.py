@@ -24,6 +24,15 @@ def test_the_page_has_the_recorded_results():
     assert not [name for name, values in found.items() if values.get("failures")]
 
 
+def test_the_record_is_large_enough():
+    """100,000 cases without a failure; of random programs within an hour."""
+    found = json.loads(results.FILE.read_text(encoding="utf-8"))
+    for name in ("programs", "fuzz"):
+        assert found[name]["cases"] >= 100_000
+        assert found[name]["failures"] == 0
+    assert found["programs"]["seconds"] < 3600
+
+
 def test_campaigns_and_files_exist():
     lists = re.findall(r"campaigns? ((?:`\w+`(?:, )?)+)", PAGE)
     named = {name for names in lists for name in re.findall(r"`(\w+)`", names)}
