@@ -132,7 +132,7 @@ def _out_of_place(node: Node) -> None:
     name = target._schema.name.removeprefix("aten::").rstrip("_")
     plain = getattr(getattr(aten, name, None), target._overloadname, None)
     if plain is None:
-        raise unsupported(node, "use the out-of-place form")
+        raise unsupported(node, "it has no out-of-place form; compute it another way")
     node.target = plain
 
 

@@ -271,11 +271,8 @@ def _mean(module: GraphModule, node: Node) -> None:
     window = list(shape(pooled)[1:])
     if window != [1, 1]:
         pooled = insert(module, node, AVG_POOL, pooled, window)
-    keeps = argument(node, 2, "keepdim", False)
-    if len(shape(node)) == 1:
+    if not argument(node, 2, "keepdim", False):
         replace(module, node, aten.flatten.using_ints, pooled, 1)
-    elif not keeps:
-        return
     elif order is None:
         substitute(module, node, pooled)
     elif rank == 4:
@@ -339,7 +336,8 @@ def _pad(module: GraphModule, node: Node) -> None:
     mode = argument(node, 2, "mode", "constant")
     if mode == "constant":
         value = argument(node, 3, "value") or 0.0
-        replace(module, node, PAD, node.args[0], node.args[1], value)
+        # Its sizes stay known: torch cannot tell those of a crop where the batch is symbolic.
+        node.target, node.args, node.kwargs = PAD, (*node.args[:2], value), {}
     elif mode in _PADS and len(shape(node)) == 3 and len(node.args[1]) == 4:  # pyright: ignore[reportArgumentType]
         replace(module, node, _PADS[mode], node.args[0], node.args[1])
 

@@ -270,6 +270,7 @@ def test_fused_residual_takes_the_other_tensor() -> None:
 def test_dead_channel_with_a_bias_stays_within_int32() -> None:
     """Weights of almost nothing beside a real bias: the channel is the constant it should be."""
     layer = conv(2, 3, 3)
+    assert layer.bias is not None
     with torch.no_grad():
         layer.weight[0] *= 1e-12
         layer.weight[1] = 0
@@ -328,10 +329,19 @@ def first_of_topk(y: torch.Tensor) -> torch.Tensor:
     return torch.topk(y, 2, -1)[0]
 
 
+def attention(y: torch.Tensor, **options) -> torch.Tensor:
+    return F.scaled_dot_product_attention(y, y, y, **options)
+
+
 REFUSED = [
     (Named(conv=conv(2, 2, 2, padding="same")), "padding 'same' needs an odd kernel"),
     (by(first_of_topk), "aten.topk.default at 'topk' is not supported: it returns several tensors"),
     (by(lambda y: y > 0), "aten.gt.Scalar at 'gt' is not supported: it makes torch.bool"),
+    (by(lambda y: y + torch.zeros(6, 6).fill_diagonal_(1.0)), "fill_diagonal_.* another way"),
+    (by(lambda y: attention(y, attn_mask=y @ y)), "the mask must be a constant"),
+    (by(lambda y: attention(y, dropout_p=0.1)), "attention must be without dropout: call eval"),
+    (by(lambda y: attention(y, enable_gqa=True)), "repeat the keys' and values' heads"),
+    (by(lambda y: y.to("cpu", torch.float64)), "the host cannot keep its arguments: .* JSON"),
     (by(lambda y: y * y.amax().item()), "it makes a number out of a tensor"),
 ]
 
@@ -385,7 +395,7 @@ def test_models_and_data_that_do_not_fit(tmp_path) -> None:
         with pytest.raises(ModelError, match=message):
             frontend.load_exported(tmp_path / file)
     broken = nn.Sequential(nn.Conv2d(2, 2, 3))
-    nn.init.constant_(broken[0].weight, torch.nan)
+    nn.init.constant_(next(broken.parameters()), torch.nan)
     with pytest.raises(ModelError, match=r"m: 0\.weight contains a value that is not finite"):
         frontend.quantize(broken, x, name="m")
     with pytest.raises(ModelError, match="multiplier_bits must be 8 to 32, not 33"):

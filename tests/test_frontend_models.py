@@ -306,6 +306,75 @@ MODELS: dict[str, tuple] = {
     "squeezed": (
         lambda: Function(lambda m, x: m.c(x).squeeze(), c=conv(3, 4, 5)), (3, 5, 5), "conv"
     ),
+    "pool of a vector": (lambda: nn.AvgPool1d(2), (12,), "host:aten.avg_pool1d.default"),
+    "maps without channels": (lambda: nn.MaxPool2d(2), (6, 6), "host:aten.max_pool2d.default"),
+    "bmm": (
+        lambda: Function(lambda _, x: torch.bmm(x, x.transpose(1, 2))), (5, 8), "matmul",
+    ),
+    "addmm with a factor": (
+        lambda: Function(lambda m, x: torch.addmm(m.l.bias, x, m.l.weight.t(), beta=2),
+                         l=nn.Linear(5, 7)), (5,), "host:aten.addmm.default",
+    ),
+    "number with a factor": (*on(lambda y: torch.add(y, 1.5, alpha=2)), "conv host:add"),
+    "factor first": (*on(lambda y: torch.ops.aten.mul.Tensor(2.0, y)), "conv"),
+    "real mask": (
+        lambda: Function(lambda _, x: F.scaled_dot_product_attention(
+            x, x, x, attn_mask=torch.eye(5) * -1e9)), (5, 8), "matmul host:softmax matmul",
+    ),
+    "constant by activations": (
+        lambda: Function(lambda m, x: m.l.weight @ torch.relu(x), l=nn.Linear(5, 7)), (5, 8),
+        "avg host:aten.matmul.default",
+    ),
+    "heads that share": (
+        lambda: Function(lambda _, x: x.unflatten(2, (2, 4)).transpose(1, 2)
+                         @ x[:, :, :4].transpose(1, 2).unsqueeze(1)), (5, 8),
+        "host:aten.matmul.default",
+    ),
+    "mask for each query": (
+        lambda: Function(lambda _, x: F.softmax(
+            x.mean(2, keepdim=True) + torch.eye(5) * -1e9, -1)), (5, 8),
+        "host:gather avg host:add host:softmax",
+    ),
+    "scores added": (
+        lambda: Function(lambda m, x: F.softmax(m.a(x) + m.b(x), -1), a=nn.Linear(8, 8),
+                         b=nn.Linear(8, 8)), (5, 8), "linear linear host:softmax",
+    ),
+    "mean of channels": (*on(lambda y: y.mean(1, keepdim=True)), "conv host:aten.mean.dim"),
+    "mean of a pixel": (*on(lambda y: y.mean((2, 3), keepdim=True), size=1), "conv"),
+    "mean of pixels, channels last": (
+        lambda: Function(lambda m, x: m.l(m.c(x).permute(0, 2, 3, 1)).mean((1, 2), keepdim=True),
+                         c=conv(3, 4, 1), l=nn.Linear(4, 6)), (3, 5, 5),
+        "conv linear avg host:gather",
+    ),
+    "replication of a sequence": (
+        lambda: Function(lambda _, x: F.pad(x, (1, 2), mode="replicate")), (4, 7),
+        "host:aten.pad.default",
+    ),
+    "padding with ones": (
+        *on(lambda y: F.pad(y, (1, 1), value=1.0)), "conv host:aten.constant_pad_nd.default",
+    ),
+    "cropping by padding": (*on(lambda y: F.pad(y, (-1, 0, 0, -1))), "conv host:gather"),
+    "padding of channels": (*on(lambda y: F.pad(y, (0, 0, 0, 0, 1, 0))), "conv host:gather"),
+    "doubled": (*on(lambda y: y + y), "conv conv"),
+    "linear of columns": (
+        lambda: Function(lambda m, x: m.l(x.transpose(1, 2)), l=nn.Linear(8, 5)), (8, 8),
+        "host:gather linear",
+    ),
+    "linear between tokens": (
+        lambda: Function(lambda m, x: m.l(x.flatten(1)[:, 4:36].unflatten(1, (4, 8))),
+                         l=nn.Linear(8, 5)), (5, 8), "host:gather linear",
+    ),
+    "vector for each column": (
+        lambda: Function(lambda m, x: m.c(x) + m.l.bias, c=conv(3, 4, 1), l=nn.Linear(2, 5)),
+        (3, 5, 5), "conv host:add",
+    ),
+    "part of the tokens": (
+        lambda: Function(lambda m, x: torch.cumsum(m.l(x)[:, 1:], 2), l=nn.Linear(8, 8)), (5, 8),
+        "linear host:aten.cumsum.default",
+    ),
+    "half precision": (
+        *on(lambda y: y.half().float()), "conv host:aten.to.dtype host:aten.to.dtype",
+    ),
     "last axes joined": (*on(lambda y: y.view(y.size(0), 4, -1)), "conv host:gather"),
     "parametrized": (
         lambda: nn.utils.parametrizations.weight_norm(conv(3, 8, 1)), (3, 5, 5), "conv"

@@ -181,6 +181,9 @@ def change(graph: Graph, which: str, fields: dict) -> Graph:
 _NUMBERS = {f.name for f in dataclasses.fields(Requant)}
 FOUR = np.ones(4, np.int64)
 BROKEN = [
+    ("conv", {"weight": np.zeros((3, 3, 3, 2), np.int8)}, "conv: 3 filters for 4 output channels"),
+    ("pool", {"input": "x"}, "pool: pools 2 channels into 4"),
+    ("pool", {"requant": requant(4, np.random.default_rng(0))}, "pool: max pooling has no requ"),
     ("conv", {"input": "b"}, "conv: reads 'b', which nothing has written yet"),
     ("conv", {"output": "q"}, "conv: writes 'q', which is not a tensor"),
     ("pool", {"output": "a"}, "pool: writes 'a', which is already written"),
@@ -217,6 +220,45 @@ BROKEN = [
 def test_verifier_names_the_broken_node(node: str, fields: dict, message: str) -> None:
     with pytest.raises(VerifyError, match=message):
         verify.verify(change(network(), node, fields))
+
+
+FAR = Tensor("far", 1, 1, 4, 0.1)
+BROKEN_GRAPHS = [
+    ({"nodes": []}, "graph.nodes must be a tuple, not "),
+    ({"tensors": []}, "graph.tensors must be a dictionary, not "),
+    ({"input": "q"}, "net: 'q' is not a tensor of the graph"),
+    ({"nodes": (), "output": "x", "tensors": {"x": network().tensors["x"]}}, "net: the graph comp"),
+    ({"tensors": {**network().tensors, "far": FAR}}, "far: no node writes this tensor"),
+    ({"far": {"name": "near"}}, "far: the tensor under this name is called 'near'"),
+    ({"far": {"width": 0}}, r"far: shape \[1, 0, 4\] must be positive"),
+    ({"far": {"scale": np.inf}}, "far: scale must be positive and finite, not inf"),
+    ({"far": {"zero_point": -129}}, "far: zero point -129 does not fit INT8"),
+    ({"b": {"scale": 0.2}}, "pool: max pooling must keep scale and zero point"),
+]
+
+
+@pytest.mark.parametrize(("fields", "message"), BROKEN_GRAPHS)
+def test_verifier_names_the_broken_tensor(fields: dict, message: str) -> None:
+    graph = network()
+    for name in fields.keys() & {"far", "b"}:
+        tensor = dataclasses.replace({**graph.tensors, "far": FAR}[name], **fields[name])
+        fields = {"tensors": {**graph.tensors, name: tensor}}
+    graph = dataclasses.replace(graph, **fields)
+    with pytest.raises(VerifyError, match=message):
+        verify.verify(graph)
+
+
+def test_parts_of_graphs_read_their_tensors() -> None:
+    graph = network()
+    verify.verify_part(graph)
+    with pytest.raises(VerifyError, match="conv: 'q' is not a tensor"):
+        verify.verify_part(change(graph, "conv", {"input": "q"}))
+
+
+def test_images_are_numbers() -> None:
+    for images in ([[1, 2], [3]], np.array(["a"])):
+        with pytest.raises(ModelError, match="the images for net are no array of numbers"):
+            interpreter.quantize_input(network(), images)
 
 
 def test_verifier_checks_multiplier_bits() -> None:

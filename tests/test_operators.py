@@ -203,6 +203,19 @@ def _negated(view: View, result: View, *constants: np.ndarray) -> Host:
     return dataclasses.replace(node, constants=constants)
 
 
+def _by_torch(operator: str, *arguments, **more) -> Host:
+    attributes = {"result": VIEW.as_json(), "arguments": [*arguments], "keywords": {}, **more}
+    return arrays.logical("h", operator, [(A, VIEW)], SAME, **attributes)
+
+
+def _softmax(**numbers: int) -> Host:
+    """Softmax with other numbers in its tables."""
+    exp, scaled = (table.copy() for table in softmax_node().constants)
+    exp[0] += numbers.get("first", 0)
+    scaled[3] += numbers.get("scaled", 0)
+    return Host("h", ("a",), "y", "softmax", {}, (exp, scaled))
+
+
 def _norm(epsilon: int, numbers: np.ndarray, bits: int = 8) -> Host:
     attributes = {"epsilon": epsilon, "root_bits": bits}
     return Host("h", ("a",), "y", "layer_norm", attributes, (numbers, numbers))
@@ -237,6 +250,32 @@ BROKEN = [
              "result": VIEW.as_json(), "arguments": [{"input": 1}], "keywords": {}}),
         (A, SAME), "h: aten.relu.default has an argument that does not exist",
     ),
+    (
+        _by_torch("aten.relu.default", keywords=3), (A, SAME),
+        "h: aten.relu.default has arguments and keywords",
+    ),
+    (_by_torch("aten.relu"), (A, SAME), "h: 'aten.relu' is not the name of an operator and its"),
+    (
+        _by_torch("aten.to.dtype", {"input": 0}, {"dtype": "save"}), (A, SAME),
+        "h: aten.to.dtype has a type that does not exist",
+    ),
+    (
+        _by_torch("aten.relu.default", {"input": 0}, views=[]), (A, SAME),
+        "h: aten.relu.default has a view of each input",
+    ),
+    (
+        _by_torch("aten.relu.default", {"input": 0}, views=[7]), (A, SAME), "h: 7 is not a view"
+    ),
+    (
+        _by_torch("cat", axis=1, views=[canonical((1, 2, 8))[1].as_json()]), (A, SAME),
+        "h: the inputs of cat do not give its output",
+    ),
+    (
+        Host("h", ("a", "a"), "y", "gather", {"offset": 0, "strides": [0, 0, 0]}), (A, SAME),
+        "h: gather reads one tensor",
+    ),
+    (_softmax(first=1), (A, SAME), "h: softmax's exponentials lie within"),
+    (_softmax(scaled=1 << 62), (A, SAME), "h: softmax can overflow 64 bits"),
     (Host("h", ("a",), "y", "sofmax"), (A, SAME), "h: there is no host operator 'sofmax'"),
     (Host("h", ("a",), "y", "softmax"), (A, Y), "h: softmax maps one tensor to one of the same"),
     (Host("h", ("a",), "y", "softmax"), (A, SAME), "h: softmax has two tables"),

@@ -19,11 +19,6 @@ class Buffers:
     size: int
     count: int
 
-    @property
-    def end(self) -> int:
-        """The byte after the last buffer."""
-        return self.base + self.size * self.count
-
 
 @dataclass(frozen=True)
 class OpPlan:

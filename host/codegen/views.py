@@ -72,12 +72,6 @@ class View:
         origin = base - view.address(box.rows[0], box.columns[0], box.channels[0])
         return replace(view, origin=origin)
 
-    @property
-    def bytes(self) -> int:
-        """Bytes from the first to the last, inclusive."""
-        start, end = self.span(self.box.rows)
-        return end - start
-
     def address(self, y: int, x: int, c: int) -> int:
         """ACT byte address of an element; may lie outside the part (padding)."""
         pitches = y * self.row_pitch + x * self.pixel_pitch + c * self.channel_pitch
