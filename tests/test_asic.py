@@ -144,6 +144,10 @@ def test_the_command_reports(monkeypatch, tmp_path, cells, capsys):
     assert f"tiny on round: area {report['area']:,.0f} in the library's unit" in told
     assert f"longest path {report['delay_ps'] / 1000:.2f} ns" in told
     assert "memories are not in it: none" in told
+    monkeypatch.setattr(asic, "build", lambda *_, **__: report)
+    with pytest.raises(SystemExit):
+        main(["build", "asic", "-c", "tiny", "--liberty", str(cells), "--json"])
+    assert json.loads(capsys.readouterr().out) == report
 
 
 def test_the_pages_numbers_were_reported():

@@ -418,6 +418,16 @@ def test_says_what_it_wrote(folder, capsys):
     assert told["config"] == "tiny"
 
 
+def test_lists_what_it_wrote(folder, capsys, monkeypatch):
+    monkeypatch.setattr(axi_ip, "write", lambda config, place: [place / "component.xml"])
+    with pytest.raises(SystemExit) as end:
+        main(["build", "axi-ip", "--config", "tiny", "-o", str(folder)])
+    assert not end.value.code
+    size = (folder / "component.xml").stat().st_size
+    told = " ".join(capsys.readouterr().out.split())
+    assert told.endswith(f"component.xml {size:,} bytes")
+
+
 def test_a_machine_of_another_width_has_its_own_pins():
     wide = axi_ip.ports(PRESETS["large"])
     assert {port.name: port.bits for port in wide}["m_axi_wstrb"] == 32

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from weft.hdl.config import PRESETS
 from weft.hdl.isa import INSTRUCTION_BYTES, Opcode
-from weft.host import bench, compiler, interpreter, peers, shapes, workloads
+from weft.host import bench, compiler, interpreter, norms, peers, shapes, workloads
 from weft.host.bound import Product
 from weft.host.cli import main
 from weft.host.errors import WeftError
@@ -94,6 +94,19 @@ def test_rtl_and_model_agree():
     assert rtl.as_predicted
     assert rtl.layers == model.layers
     assert (rtl.cycles, rtl.stalls) == (model.cycles, model.stalls)
+
+
+def test_what_the_host_does_is_timed(monkeypatch):
+    """Of one softmax between two runs of the machine."""
+    x, y = networks.Tensor("x", 1, 8, 8, 0.1), networks.Tensor("y", 1, 8, 8, 1 / 128)
+    numbers = np.random.default_rng(0)
+    layer, out = networks.conv(numbers, "layer", y, 8, TINY.multiplier_bits)
+    graph = networks.graph("g", x, (norms.softmax("soft", x, y), y), (layer, out))
+    load = workloads.Workload(graph, shapes.inputs(graph, 1))
+    monkeypatch.setattr(workloads, "load", lambda name, config: load)
+    result = bench.measure("soft", TINY, backend="model")
+    assert result.mismatches == 0
+    assert 0 < result.host_seconds < 1
 
 
 def test_wrong_bytes_and_cycles_are_failures(monkeypatch):

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from amaranth.hdl import UnusedElaboratable
+from weft.boards import build as builder
 from weft.boards import tools as toolchain
 from weft.boards.board import BoardError, find
 from weft.boards.build import bitstream as board_file
@@ -22,6 +23,7 @@ from weft.boards.build import build, check_fit, flash, least
 from weft.boards.pll import settings
 from weft.boards.tools import ToolError
 from weft.hdl.config import PRESETS, load
+from weft.host.cli import main
 
 from .bare_boards import bare
 
@@ -209,6 +211,53 @@ def test_flashes(tools, tmp_path):
     tools("openFPGALoader", "print('unable to open ftdi device'); sys.exit(1)")
     with pytest.raises(BoardError, match=r"cannot load .*: unable to open ftdi device"):
         flash(BOARD, tmp_path)
+
+
+REPORT = {"bitstream": "top.bit", "fmax_mhz": 51.26, "luts": 12345, "ffs": 678, "dsps": 9,
+          "brams": 10, "seconds": 61.4}  # fmt: skip
+
+
+def test_the_command_builds_and_reports(tmp_path, monkeypatch, capsys):
+    """All but the build itself, whose arguments these are."""
+    asked = []
+
+    def stands_in(board, machine, folder, *, seeds, progress):
+        with progress("Synthesizing"):
+            asked.append((board.name, board.clock_mhz, machine.name, folder, seeds))
+        return REPORT
+
+    monkeypatch.setattr(builder, "build", stands_in)
+
+    def told(*options: str) -> str:
+        with pytest.raises(SystemExit) as end:
+            main(["build", "ulx3s", *options])
+        assert not end.value.code
+        return capsys.readouterr().out
+
+    text = told("-c", "tiny", "--clock-mhz", "40", "--seeds", "2", "-o", str(tmp_path))
+    assert " ".join(text.split()) == (
+        "top.bit: tiny at 40 MHz of 51.3; 12,345 LUTs, 678 flip-flops, 9 multipliers, "
+        "10 block RAMs; 61 s"
+    )
+    assert json.loads(told("--json")) == REPORT
+    board = find("ulx3s")
+    usual = board.name, board.clock_mhz, board.config
+    assert asked == [
+        ("ulx3s", 40, "tiny", tmp_path, 2),
+        (*usual, builder.folder(board, load(board.config)), 1),
+    ]
+
+
+def test_the_command_flashes_what_was_built(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(builder, "flash", lambda board, folder: asked.append((board, folder)))
+    for options in (["--folder", str(tmp_path)], ["-c", "tiny"]):
+        with pytest.raises(SystemExit) as end:
+            main(["flash", "ulx3s", *options])
+        assert not end.value.code
+    board = find("ulx3s")
+    assert [place for _, place in asked] == [tmp_path, builder.folder(board, TINY)]
+    assert {found.name for found, _ in asked} == {"ulx3s"}
 
 
 def test_clocks_are_made_within_the_limits_of_the_data_sheet():

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from weft.hdl import config as configs
+from weft.hdl import verilog
 from weft.hdl.config import PRESETS
 from weft.hdl.isa import Opcode
 from weft.host import compiler, frontend, interpreter, lenet
@@ -328,6 +329,19 @@ def test_verilog(good, tmp_path):
     assert configs.load(tmp_path / "a" / "b" / "weft.toml") == PRESETS["tiny"]
 
 
+def test_verilog_lists_what_it_wrote(weft, tmp_path, monkeypatch):
+    (tmp_path / "weft.v").write_text("x" * 1234)
+    monkeypatch.setattr(verilog, "write", lambda config, folder: [folder / "weft.v"])
+    command = "verilog", "--config", "tiny", "-o", tmp_path
+    assert weft(*command).out.split() == [str(tmp_path / "weft.v"), "1,234", "bytes"]
+
+    def fail(config, folder):
+        raise verilog.ExportError("yosys cannot convert weft: out of memory")
+
+    monkeypatch.setattr(verilog, "write", fail)
+    refuse(weft(*command, "--json"), "yosys cannot convert weft: out of memory")
+
+
 def test_version(good):
     assert good("--version").startswith("weft 0.")
 
@@ -401,6 +415,9 @@ REFUSED = [
     ("run lenet --input x.npy", "--input and --output go with a program file"),
     ("run lenet --backend golden --trace t.fst", "golden gives no signals to --trace"),
     ("run lenet --backend model --netlist", "model simulates no --netlist; take verilator"),
+    ("run lenet --board ulx3s", "--board and --port go with --backend board"),
+    ("run lenet --backend board --board nexys", "unknown board 'nexys'; there are ulx3s"),
+    ("run p.weft --input x.npy --batch 2", "--batch goes with lenet; give it to weft compile"),
     ("run lenet --trace no/t.fst", "cannot write no/t.fst"),
     ("run missing.weft --input x.npy", "cannot read missing.weft"),
     ("run noise.weft --input x.npy", "noise.weft: not a program file"),

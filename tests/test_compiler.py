@@ -18,10 +18,10 @@ from weft.host.errors import CompileError
 from weft.host.fuse import fuse
 from weft.host.golden import GoldenDevice
 from weft.host.ir import Concat, Graph, MatMul, Pool, Requant, Residual, Table
-from weft.host.program import load
+from weft.host.program import ProgramError, load
 from weft.host.run import run
 
-from . import networks
+from . import corpus, networks
 
 ODD = Config(name="odd", rows=8, cols=12, bus_bits=64, vector_lanes=4)
 WIDE = Config(name="wide", rows=12, cols=8, bus_bits=512, vector_lanes=8, acc_depth=128,
@@ -92,6 +92,18 @@ def test_large_kernels_are_cut(kernel: tuple[int, int]):
     source = networks.Tensor("x", kernel[0], kernel[1], 3, 1.0)
     pair = networks.conv(np.random.default_rng(0), "fc", source, 20, kernel=kernel)
     check_golden(networks.graph("large_kernel", source, pair), ODD)
+
+
+@pytest.mark.parametrize("config", [PRESETS["tiny"], PRESETS["default"]], ids=lambda c: c.name)
+def test_averages_of_large_windows(config: Config):
+    """More taps than POOL has: a convolution with ones, what is outside being the zero point."""
+    source = networks.Tensor("x", 19, 21, 5, 0.1, -7)
+    out = networks.Tensor("y", 2, 2, 5, 0.1, 3)
+    bits = config.multiplier_bits
+    numbers = networks.requant(np.random.default_rng(0), 5, 20 * 17 // 64, bits, zero_point=3)
+    window = {"kernel": (20, 17), "stride": (1, 3), "padding": (1, 0, 1, 0)}
+    node = Pool("average", "x", "y", "avg", **window, requant=numbers)
+    check_golden(networks.graph("average", source, (node, out)), config)
 
 
 def test_too_wide_a_multiplier_is_refused():
@@ -194,9 +206,21 @@ def test_many_small_transfers_fit_the_semaphores(depth: int):
     check_golden(networks.graph("tokens", source, pair), config)
 
 
+def test_a_dilation_that_no_instruction_holds_is_refused():
+    source = networks.Tensor("x", 33, 3, 4, 1.0)
+    layer = networks.conv(
+        np.random.default_rng(0), "far", source, 4, kernel=(3, 3), dilation=(16, 1)
+    )
+    with pytest.raises(CompileError, match="far: dilation is 16, the machine handles at most 15"):
+        compiler.compile(networks.graph("far", source, layer), PRESETS["default"])
+
+
 def test_another_machine_is_refused():
     program = compiler.compile(networks.lenet(), PRESETS["default"])
     x = np.zeros((1, 32, 32, 1), np.int8)
+    for wrong, told in ((x[0], r"shape \(32, 32, 1\)"), ([0], r"\[0\]")):
+        with pytest.raises(ProgramError, match=rf"runs on int8 \[N, .* not on {told}"):
+            run(program, GoldenDevice(PRESETS["default"]), wrong)  # pyright: ignore[reportArgumentType]
     with pytest.raises(DeviceError, match="compiled for configuration 'default', but the device"):
         run(program, GoldenDevice(PRESETS["large"]), x)
 
@@ -249,6 +273,34 @@ def test_programs_with_calls_are_saved(config: Config, tmp_path):
     x = np.random.default_rng(0).integers(-128, 128, (1, 1, 20, 32)).astype(np.int8)
     report = run(loaded, GoldenDevice(config), x, reference=interpreter.run_all(graph, x))
     assert report.mismatches == 0
+
+
+def change_call(call: dict) -> None:
+    call["graph"] = call["graph"]["nodes"][0]
+
+
+def change_ports(call: dict) -> None:
+    call["ports"] = call["ports"][::-1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (change_call, "its description is not complete: a call of the host is no single node"),
+        (change_ports, "its description is not complete: the ports of .* are not its tensors"),
+        (lambda call: call.update(after=9), "'.*' is called after run 9 of "),
+        (lambda call: call["graph"].update(output="nothing"), "its description is not legal: "),
+    ],
+)
+def test_forged_calls_are_refused(tmp_path, change, message: str):
+    """A program whose digest is right, but whose calls of the host are not."""
+    config = PRESETS["tiny"]
+    compiler.compile(attention(1, 20, 2, 16, config.multiplier_bits), config).save(tmp_path / "p")
+    header, tensors = corpus.opened((tmp_path / "p").read_bytes(), "weft")
+    change(header["calls"][0])
+    (tmp_path / "p").write_bytes(corpus.signed(header, tensors))
+    with pytest.raises(ProgramError, match=message):
+        load(tmp_path / "p")
 
 
 JOINED = [

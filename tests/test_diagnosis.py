@@ -165,6 +165,11 @@ def test_errors_are_documented_in_order():
         assert not info.advice.endswith(".")
 
 
+def test_a_backend_that_nobody_offers():
+    with pytest.raises(DeviceError, match="unknown backend 'spice'; there are board, "):
+        open_device("spice", TINY)
+
+
 def test_devices_are_opened_with_a_watchdog():
     """A program that would never end needs no patience."""
     machine = open_device("verilator", TINY, watchdog=500)

@@ -88,6 +88,7 @@ CHANGES = [
     (lambda _a, e: e["graph"]["nodes"][0].update(colour=1), DAMAGED),
     (lambda _a, e: e["graph"]["nodes"][0].update(stride="ab"), "stride must be a tuple of 2"),
     (lambda _a, e: e["graph"].pop("output"), DAMAGED),
+    (lambda _a, e: e.update(graph=e["graph"]["nodes"][0]), DAMAGED),
     (lambda _a, e: e["graph"]["nodes"][0].update(output="x"), "conv1: writes 'x'"),
     (lambda a, _e: a.pop("0"), DAMAGED),
     (lambda a, _e: a.update({"0": a["0"].astype(np.int16)}), "conv1: weight must be int8"),
