@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -159,14 +159,11 @@ class BurstSplitter(wiring.Component):
         segment = Signal(SEGMENT_BITS)
         pc = Signal(PC_BITS)
         to_page = Signal(page_bits)  # beats minus one to the page's end
-        next_to_page = Signal(page_bits)
         room = Signal(burst_bits)  # beats minus one of a burst that is not the last
-        last = Signal()
+        last = Signal()  # left ≤ room
         emit = Signal()
         spare_valid = Signal()
         m.d.comb += [
-            next_to_page.eq(Mux(take, ~row_addr[shift : shift + page_bits], to_page - room - 1)),
-            last.eq(left <= room),
             legal.eq(in_window & ~addr[-1]),
             emit.eq(valid & legal & ~spare_valid),
             take.eq(row_valid & (~valid | (emit & last))),
@@ -174,11 +171,30 @@ class BurstSplitter(wiring.Component):
             self.fault.code.eq(Error.WINDOW),
             self.fault.pc.eq(pc),
         ]
-        with m.If(take | emit):
-            far = next_to_page[burst_bits:].any()
+        # A full burst within a page leaves the lower bits of `to_page` as they are; any other that
+        # is not the last ends at the page's end, and a whole page follows.
+        full = self._burst_beats
+        low, pages = to_page[:burst_bits], to_page[burst_bits:]
+        row_to_page = Signal(page_bits)
+        row_room = Signal(burst_bits)
+        next_room = Signal(burst_bits)
+        next_last = Signal()
+        m.d.comb += [
+            row_to_page.eq(~row_addr[shift : shift + page_bits]),
+            row_room.eq(
+                row_to_page[:burst_bits] | row_to_page[burst_bits:].any().replicate(burst_bits)
+            ),
+            next_room.eq(low | (pages != 1).replicate(burst_bits)),
+            next_last.eq(left <= Mux(pages <= 1, low + full, 2 * full - 1)),
+        ]
+        with m.If(take):
+            m.d.sync += [to_page.eq(row_to_page), room.eq(row_room), last.eq(row_beats <= row_room)]
+        with m.Elif(emit):
+            ended = ~pages.any()
             m.d.sync += [
-                to_page.eq(next_to_page),
-                room.eq(next_to_page[:burst_bits] | far.replicate(burst_bits)),
+                to_page.eq(Cat(low | ended.replicate(burst_bits), pages - 1)),
+                room.eq(next_room),
+                last.eq(next_last),
             ]
         with m.If(take):
             m.d.sync += [

@@ -73,7 +73,7 @@ class Control(wiring.Component):
     segments : Segments
     base, count : Out
         Byte address of the program and number of its instructions, without those beyond the
-        address space.
+        address space; the number a cycle after the registers.
     start, run : Out(1)
         The core is to be held in reset while `run` is low.
     kill, reset : Out(1)
@@ -158,7 +158,7 @@ class Control(wiring.Component):
             registers.tag.eq(tag),
             registers.irq_status_set.eq(Cat(ended, failed)),
             self.irq.eq((registers.irq_status & registers.irq_enable).any()),
-            counters.clear.eq(begin),
+            counters.clear.eq(self.start),
             counters.run.eq(self.run),
             counters.events.eq(self.events),
         ]
@@ -271,8 +271,8 @@ class Control(wiring.Component):
         m.d.comb += [
             self.base.eq(address("program")),
             end.eq(self.base + size),
-            self.count.eq((size - beyond) // INSTRUCTION_BYTES),
         ]
+        m.d.sync += self.count.eq((size - beyond) // INSTRUCTION_BYTES)
         for segment in Segment:
             name = segment.name.lower()
             m.d.comb += [

@@ -12,7 +12,7 @@ from .dispatch import QUEUED, TAG_BITS
 from .frontend import Frontend
 from .gate import Gate
 from .gemm import GemmCore
-from .isa import Unit, layout
+from .isa import PEERS, Unit, layout
 from .load_unit import LOADS_IN_FLIGHT, LoadUnit
 from .numerics import PARAMETER_BYTES
 from .ports import ERROR_BITS, PC_BITS, BeatReturn, BurstRequest, Fault, Segments
@@ -36,9 +36,9 @@ class Core(wiring.Component):
     start in cycle t + 1.
 
     SEMAPHORE_OVERFLOW is reported with the instruction that posts, in the cycle after;
-    BANK_CONFLICT with the instruction in progress of VECTOR, else of STORE, else of LOAD, else of
-    MATMUL. A WINDOW waits until its instruction is the oldest, so that everything before it has
-    completed.
+    BANK_CONFLICT with the instruction that was in progress in the cycle before, of VECTOR, else of
+    STORE, else of LOAD, else of MATMUL. A WINDOW waits until its instruction is the oldest, so that
+    everything before it has completed.
 
     Ports
     -----
@@ -147,14 +147,16 @@ class Core(wiring.Component):
                 self.faults[i].pc.eq(unit.fault.pc),
             ]
         bank = self.faults[4]
+        suspect = Signal(PC_BITS)
         m.d.comb += [
             bank.valid.eq(conflict),
             bank.code.eq(Const(Error.BANK_CONFLICT, ERROR_BITS)),
-            bank.pc.eq(gates[Unit.MATMUL].active),
+            bank.pc.eq(suspect),
         ]
+        m.d.sync += suspect.eq(gates[Unit.MATMUL].active)
         for unit in (Unit.LOAD, Unit.STORE, Unit.VECTOR):
             with m.If(units[unit].busy):
-                m.d.comb += bank.pc.eq(gates[unit].active)
+                m.d.sync += suspect.eq(gates[unit].active)
         return m
 
     def _gates(self, m: Module, frontend: Frontend, units, overlap) -> dict[Unit, Gate]:
@@ -177,13 +179,14 @@ class Core(wiring.Component):
             head = queue.o.payload
             wait = "weight_wait" if unit == Unit.WEIGHT else "wait"
             entry, at = next((f, at) for f, at in layout(opcodes[0]) if f.name == wait)
+            bits = min(entry.bits, 2 * len(PEERS[unit]))  # the others are 0, says the decoder
             m.d.comb += [
                 port.instr.payload.as_value().eq(head.as_value()),
                 port.instr.valid.eq(queue.o.valid),
                 queue.o.ready.eq(port.instr.ready),
                 port.go.eq(gate.go),
                 gate.valid.eq(queue.o.valid),
-                gate.wait.eq(head.word.as_value()[at : at + entry.bits]),
+                gate.wait.eq(head.word.as_value()[at : at + bits]),
                 gate.pc.eq(head.pc),
                 gate.next_pc.eq(frontend.pc),
                 gate.ready.eq(port.instr.ready),
@@ -201,8 +204,10 @@ class Core(wiring.Component):
             with m.If(overflowing[unit]):
                 m.d.comb += overflow.pc.eq(active)
             working = working | port.busy | queue.o.valid
-        m.d.sync += overflowing.eq(Cat(semaphores.overflow[unit] for unit in Unit))
-        m.d.comb += overflow.valid.eq(overflowing.any())
+        overflows = Cat(semaphores.overflow[unit] for unit in Unit)
+        some = Signal(name="some_overflowing")
+        m.d.sync += [overflowing.eq(overflows), some.eq(overflows.any())]
+        m.d.comb += overflow.valid.eq(some)
         m.d.comb += [
             # An overflow is to be told before END tells what is left.
             frontend.empty.eq(~working & self.idle & ~overflow.valid),

@@ -25,7 +25,8 @@ COUNTERS = (*PLAIN, *(cause_register(unit, cause) for unit in Unit for cause in 
 class Counters(wiring.Component):
     """One counter for each register of :data:`COUNTERS`, modulo 2^32.
 
-    An event of cycle t shows from cycle t + 1. Events count only while `run`; `clear` zeroes all.
+    An event of cycle t shows from cycle t + 1. Events count only while `run`; with `clear` they
+    count from 0.
 
     Ports
     -----
@@ -60,7 +61,7 @@ class Counters(wiring.Component):
             step = Signal(name=f"{name.lower()}_step")
             m.d.comb += step.eq(event & self.run)
             with m.If(self.clear):
-                m.d.sync += counter.eq(0)
+                m.d.sync += counter.eq(step)
             with m.Elif(step):
                 m.d.sync += counter.eq(counter + 1)
         return m

@@ -41,7 +41,7 @@ QUEUED: dict[Unit, tuple[Opcode, ...]] = {
     Unit.STORE: (Opcode.STORE,),
 }
 #: What the decoder hands on; `error` is NONE for a `legal` instruction. Bit u of `units`: unit u's
-#: queue holds its format. The two are registers.
+#: queue holds its format; `ends`: it is a legal END. The three are registers.
 DECODED = data.StructLayout(
     {
         "word": INSTRUCTION_BITS,
@@ -49,6 +49,7 @@ DECODED = data.StructLayout(
         "error": ERROR_BITS,
         "legal": 1,
         "units": len(Unit),
+        "ends": 1,
     }
 )
 
@@ -163,8 +164,12 @@ class Decoder(wiring.Component):
                 self.o.payload.pc.eq(raw.pc),
             ]
             m.d.sync += [flags[code].eq(broken[code]) for code in PRIORITY]
-            m.d.sync += self.o.payload.legal.eq(~any_of(broken[code] for code in PRIORITY))
             opcode = raw.word[: FORMATS[Opcode.END][0].bits]
+            legal = ~any_of(broken[code] for code in PRIORITY)
+            m.d.sync += [
+                self.o.payload.legal.eq(legal),
+                self.o.payload.ends.eq(legal & (opcode == Opcode.END)),
+            ]
             m.d.sync += [
                 self.o.payload.units[unit].eq(any_of(opcode == o for o in QUEUED[unit]))
                 for unit in Unit

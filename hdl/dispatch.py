@@ -72,7 +72,6 @@ class Dispatch(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         word = self.i.payload.word
-        opcode = word[: FORMATS[Opcode.END][0].bits]
         over = Signal()
         present = Signal()
         legal = Signal()
@@ -85,7 +84,7 @@ class Dispatch(wiring.Component):
         ]
         is_end = Signal()
         m.d.comb += [
-            is_end.eq(legal & (opcode == Opcode.END)),
+            is_end.eq(present & self.i.payload.ends),
             self.ending.eq(is_end | (present & ~legal)),
         ]
         with m.If(is_end):

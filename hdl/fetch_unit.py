@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,6 +14,8 @@ from .ports import PC_BITS, BeatReturn, BurstRequest
 FETCH_BURST = 4
 #: Instructions that the buffer holds.
 FETCH_BUFFER = 16
+#: Bits of a number of places below that of a full burst.
+FEW = (FETCH_BURST - 1).bit_length()
 
 #: What fetch hands out. `end` marks the place after the last instruction of the program.
 FETCHED = data.StructLayout({"word": INSTRUCTION_BITS, "pc": PC_BITS, "end": 1})
@@ -72,6 +74,9 @@ class FetchUnit(wiring.Component):
         self._ask(m, asked)
         level = self._buffer(m, taken)
 
+        # `free` is a burst or more, or as many as `places`: without a carry chain.
+        fits = Cat((free[:FEW] == n) & (places <= n) for n in range(1 << FEW)).any()
+
         left = Signal(PC_BITS)
         ended = Signal()  # left is 0
         m.d.comb += [
@@ -79,7 +84,7 @@ class FetchUnit(wiring.Component):
             self.o.payload.end.eq(ended),
             taken.eq(self.o.valid & self.o.ready & ~ended),
             places.eq((asked + halves - 1) // halves * halves),
-            self.request.valid.eq((asked != 0) & (free >= places)),
+            self.request.valid.eq((asked != 0) & (free[FEW:].any() | fits)),
         ]
         requested = Mux(self.request.valid & self.request.ready, places, 0)
         with m.If(self.start):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 #: Most LOAD instructions that are in flight at once.
 LOADS_IN_FLIGHT = 8
+assert LOADS_IN_FLIGHT & (LOADS_IN_FLIGHT - 1) == 0  # so many are where the top bit is set
 
 
 class LoadUnit(wiring.Component):
@@ -106,13 +107,14 @@ class LoadUnit(wiring.Component):
         )
         m.submodules.jobs = jobs = fifo.SyncFIFOBuffered(width=job.size, depth=LOADS_IN_FLIGHT + 1)
         in_flight = Signal(range(LOADS_IN_FLIGHT + 1))
+        busy = Signal()  # in_flight is not 0
         room = Signal()
         start = Signal()
         done = Signal()
         new = Signal(job)
         transfer = splitter.transfer.payload
         m.d.comb += [
-            room.eq(in_flight != LOADS_IN_FLIGHT),
+            room.eq(~in_flight[-1]),
             splitter.transfer.valid.eq(unit.instr.valid & unit.go & room),
             start.eq(splitter.transfer.valid & splitter.transfer.ready),
             unit.instr.ready.eq(start),
@@ -137,7 +139,10 @@ class LoadUnit(wiring.Component):
             jobs.w_data.eq(new),
         ]
         connect(m, splitter.fault, flipped(self.fault))
-        m.d.sync += in_flight.eq(in_flight + start - done)
+        m.d.sync += [
+            in_flight.eq(in_flight + start - done),
+            busy.eq(start | (busy & ~(done & (in_flight == 1)))),
+        ]
 
         # Data half: `addr` is where the next beat goes.
         head = data.View(job, jobs.r_data)
@@ -148,11 +153,12 @@ class LoadUnit(wiring.Component):
         left = Signal(20 - shift)
         tail = Signal(bus)
         row_end = Signal()
+        ends = Signal()  # row_end, of the last row
         beat = Signal()
         mask = Signal(bus)
         m.d.comb += [
             beat.eq(self.data.valid & active),
-            done.eq(beat & row_end & (now.rows == 0)),
+            done.eq(beat & ends),
             jobs.r_en.eq(~active | done),
             mask.eq(tail | (~row_end).replicate(bus)),
         ]
@@ -163,10 +169,16 @@ class LoadUnit(wiring.Component):
                     next_row.eq(next_row + now.pitch),
                     left.eq(now.beats),
                     row_end.eq(now.beats == 0),
+                    ends.eq((now.beats == 0) & (now.rows == 1)),
                     now.rows.eq(now.rows - 1),
                 ]
             with m.Else():
-                m.d.sync += [addr.eq(addr + bus), left.eq(left - 1), row_end.eq(left == 1)]
+                m.d.sync += [
+                    addr.eq(addr + bus),
+                    left.eq(left - 1),
+                    row_end.eq(left == 1),
+                    ends.eq((left == 1) & (now.rows == 0)),
+                ]
         with m.If(jobs.r_en):
             m.d.sync += [
                 active.eq(jobs.r_rdy),
@@ -175,6 +187,7 @@ class LoadUnit(wiring.Component):
                 next_row.eq(head.local + head.pitch),
                 left.eq(head.beats),
                 row_end.eq(head.beats == 0),
+                ends.eq((head.beats == 0) & (head.rows == 0)),
                 tail.eq(Cat(i <= head.tail for i in range(bus))),
             ]
 
@@ -195,7 +208,7 @@ class LoadUnit(wiring.Component):
         m.d.comb += [
             unit.done.eq(done),
             unit.post.eq(now.post & done.replicate(8)),
-            unit.busy.eq(in_flight != 0),
+            unit.busy.eq(busy),
             unit.stall.eq(unit.busy & ~beat),
         ]
         return m

@@ -125,14 +125,16 @@ class MatmulUnit(wiring.Component):
         launch = Signal(name="launching")
         tile_end = Signal()
         free = Signal()  # no tile streams after this cycle, unless one is taken
+        freeing = Signal(init=1)  # so it is, whether or not a vector is launched in this cycle
+        alone = Signal()  # so it is if a vector is launched: the tile's first and last one
         take = Signal()
         start = Signal()
         held = Signal()
         tile_reads = Signal()  # the tile to be taken adds to the accumulators
         m.d.comb += [
             launch.eq(streaming & ~(first & (~self.loaded | held))),
-            tile_end.eq(launch & x_last & y_last),
-            free.eq(~streaming | tile_end),
+            free.eq(freeing | (alone & self.loaded & ~held)),
+            tile_end.eq(streaming & free),
             start.eq(take & plan.first),
             take.eq(planner.ready & free & (~plan.first | (self.unit.instr.valid & self.unit.go))),
             planner.valid.eq(self.unit.instr.valid),
@@ -175,19 +177,25 @@ class MatmulUnit(wiring.Component):
                     col.eq(job.ix0),
                     row.eq(row + job.sy),
                 ]
+            # With y_last and x_last as they come.
+            final_x = Mux(x_last, job.ox == 1, x_left == 2)
+            final_y = Mux(x_last, y_left == 2, y_last)
+            m.d.sync += [freeing.eq(free | (final_x & final_y)), alone.eq(0)]
         with m.If(tile_end):
             m.d.sync += streaming.eq(0)
             with m.If(last_tile):
                 m.d.sync += active.eq(0)
 
+        one_row = Mux(plan.first, head.oy == 1, job.oy == 1)
+        one_col = Mux(plan.first, head.ox == 1, job.ox == 1)
         # Between tiles these take what the planner offers, the last time with `take`.
         with m.If(free):
             m.d.sync += [
                 lanes.eq(plan.lanes),
                 y_left.eq(next_job.oy),
                 x_left.eq(next_job.ox),
-                y_last.eq(Mux(plan.first, head.oy == 1, job.oy == 1)),
-                x_last.eq(Mux(plan.first, head.ox == 1, job.ox == 1)),
+                y_last.eq(one_row),
+                x_last.eq(one_col),
                 y_start.eq(plan.base),
                 base.eq(plan.base),
                 row.eq(next_job.iy0),
@@ -197,6 +205,8 @@ class MatmulUnit(wiring.Component):
             tile_entry = Mux(start, head.acc, Mux(plan.block_first, next_entry, block_entry))
             m.d.sync += [
                 streaming.eq(1),
+                freeing.eq(0),
+                alone.eq(one_row & one_col),
                 first.eq(1),
                 last_tile.eq(plan.last),
                 reads.eq(tile_reads),
@@ -215,15 +225,22 @@ class MatmulUnit(wiring.Component):
         # whether the next vector's entry is one of those launched last. It is worked out a cycle
         # ahead for each entry that may come next.
         in_flight = [(launch, entry)]
+        past = []  # those of cycles before, and what comes before them
         for k in range(1, RMW_LATENCY - 1):
             before, before_at = Signal(name=f"launched_{k}"), Signal(entry_bits, name=f"entry_{k}")
-            m.d.sync += [before.eq(in_flight[-1][0]), before_at.eq(in_flight[-1][1])]
+            under = Signal(entry_bits, init=-1, name=f"under_{k}")
+            m.d.sync += [
+                before.eq(in_flight[-1][0]),
+                before_at.eq(in_flight[-1][1]),
+                under.eq(past[-1][1] if past else entry - 1),
+            ]
             in_flight.append((before, before_at))
+            past.append((before, under))
 
-        def clashes(value):
-            return Cat(launched & (at == value) for launched, at in in_flight).any()
+        def clashes(value, entries=in_flight):
+            return Cat(launched & (at == value) for launched, at in entries).any()
 
-        ahead = Mux(launch, clashes(after_entry), clashes(entry))
+        ahead = Mux(launch, clashes(entry, past), clashes(entry, in_flight[1:]))
         at_start = clashes(head.acc[:entry_bits])
         at_tile = Mux(plan.first, at_start, Mux(plan.block_first, ahead, clashes(block_entry)))
         m.d.sync += held.eq(Mux(take, tile_reads & at_tile, reads & ahead))
@@ -247,13 +264,15 @@ class MatmulUnit(wiring.Component):
             m.d.comb += self.vector[i].eq(Mux(valid[i], self.act.data[i].as_signed(), 0))
 
         m.submodules.posts = posts = fifo.SyncFIFO(width=8, depth=instructions_in_flight(config))
+        posted = Signal()  # there are some
+        m.d.sync += posted.eq(posts.w_en | (posted & ~(posts.r_en & (posts.level == 1))))
         m.d.comb += [
-            posts.w_en.eq(control.valid & control.last),
+            posts.w_en.eq(control.last),
             posts.w_data.eq(job.post),
             posts.r_en.eq(self.retired),
             self.unit.done.eq(self.retired),
             self.unit.post.eq(Mux(self.retired, posts.r_data, 0)),
-            self.unit.busy.eq(active | posts.r_rdy),
+            self.unit.busy.eq(active | posted),
         ]
         return m
 

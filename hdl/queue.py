@@ -56,22 +56,24 @@ class InstructionQueue(wiring.Component):
         pull = Signal()
         push = Signal()
         kept = Signal()
-        stored = Signal()
+        leaves = Signal()
+        room = Signal(init=1)  # level is not `behind`
+        stored = Signal()  # level is not 0
 
         def after(index: Signal):
             return Mux(index == behind - 1, 0, index + 1)
 
         m.d.comb += [
-            self.i.ready.eq(level != behind),
+            self.i.ready.eq(room),
             self.o.valid.eq(valid),
             self.o.payload.eq(head),
             pull.eq(~valid | self.o.ready),
             push.eq(self.i.valid & self.i.ready),
-            stored.eq(level != 0),
             # Written in any case, for speed; the place stays free where the head takes the entry.
             write.data.eq(self.i.payload.as_value()),
             write.en.eq(push),
             kept.eq(push & (stored | ~pull)),
+            leaves.eq(pull & stored),
         ]
         with m.If(kept):
             m.d.sync += write.addr.eq(after(write.addr))
@@ -80,5 +82,9 @@ class InstructionQueue(wiring.Component):
             m.d.sync += head.as_value().eq(Mux(stored, read.data, self.i.payload.as_value()))
             with m.If(stored):
                 m.d.sync += read.addr.eq(after(read.addr))
-        m.d.sync += level.eq(level + kept - (pull & stored))
+        m.d.sync += [
+            level.eq(level + kept - leaves),
+            room.eq(leaves | (room & ~(kept & (level == behind - 1)))),
+            stored.eq(kept | (stored & ~(leaves & (level == 1)))),
+        ]
         return m

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 #: Most read bursts that are outstanding at once.
 READ_BURSTS = 32
+assert READ_BURSTS & (READ_BURSTS - 1) == 0  # as many are open where the counter's top bit is set
 _CREDIT_BITS = 15
 
 
@@ -112,7 +113,11 @@ class ReadEngine(wiring.Component):
         beat_error = Signal()
         beat_data = Signal(config.bus_bits)
         closes = Signal()
+        # One for each requester, so that neither waits for who is chosen.
         m.submodules.guard = guard = Guard(config)
+        m.submodules.fetch_guard = fetch_guard = Guard(config)
+        ok = Signal()
+        none = Signal(init=1)  # open_bursts is 0
         m.submodules.address = address = AddressRegister(config)
         shift = (config.bus_bytes - 1).bit_length()
         segment = self.load.payload.segment
@@ -124,9 +129,7 @@ class ReadEngine(wiring.Component):
             spare.eq(credit + ~Cat(self.load.payload.len, Const(0, 1)).as_signed()),
             silent.eq(self.kill | draining),
             accepting.eq(
-                ~(silent | self.refused)
-                & (~address.valid | axi.arready)
-                & (open_bursts != READ_BURSTS)
+                ~(silent | self.refused) & (~address.valid | axi.arready) & ~open_bursts[-1]
             ),
             is_load.eq(~self.fetch.valid),
             self.fetch.ready.eq(accepting),
@@ -144,12 +147,17 @@ class ReadEngine(wiring.Component):
             getattr(axi, name).eq(value) for name, value in constants("ar", config).items()
         ]
         m.d.comb += [
-            guard.base.eq(Mux(is_load, self.segments.base[segment], self.base)),
-            guard.size.eq(Mux(is_load, self.segments.size[segment], self.size)),
-            guard.addr.eq(chosen.addr),
-            guard.len.eq(chosen.len),
+            guard.base.eq(self.segments.base[segment]),
+            guard.size.eq(self.segments.size[segment]),
+            guard.addr.eq(self.load.payload.addr),
+            guard.len.eq(self.load.payload.len),
+            fetch_guard.base.eq(self.base),
+            fetch_guard.size.eq(self.size),
+            fetch_guard.addr.eq(self.fetch.payload.addr),
+            fetch_guard.len.eq(self.fetch.payload.len),
+            ok.eq(Mux(is_load, guard.ok, fetch_guard.ok)),
             address.load.eq(accept),
-            address.ok.eq(guard.ok),
+            address.ok.eq(ok),
             address.addr.eq(chosen.addr[shift:]),
             address.len.eq(chosen.len),
             address.ready.eq(axi.arready),
@@ -157,7 +165,7 @@ class ReadEngine(wiring.Component):
             axi.araddr.eq(address.o_addr),
             axi.arlen.eq(address.o_len),
         ]
-        m.d.sync += self.refused.eq(accept & ~guard.ok)
+        m.d.sync += self.refused.eq(accept & ~ok)
 
         # Data channel.
         m.d.comb += [axi.rready.eq(1), closes.eq(beat & beat_last), order.r_en.eq(closes)]
@@ -189,11 +197,13 @@ class ReadEngine(wiring.Component):
         m.d.comb += place.eq(index * config.bus_bytes // INSTRUCTION_BYTES)
 
         # What is open.
+        gone = closes + self.refused
         m.d.sync += [
-            open_bursts.eq(open_bursts + accept - closes - self.refused),
-            credit.eq(credit + beat - Mux(accept, chosen.len + 1, 0)),
+            open_bursts.eq(open_bursts + accept - gone),
+            none.eq(~accept & (open_bursts == gone)),
+            credit.eq(Mux(accept, credit + beat - (chosen.len + 1), credit + beat)),
         ]
-        m.d.comb += self.idle.eq(open_bursts == 0)
+        m.d.comb += self.idle.eq(none)
         with m.If(self.kill):
             m.d.sync += draining.eq(1)
         with m.Elif(self.idle):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -173,24 +176,29 @@ class RegisterFile(wiring.Component):
 
     def _read(self, m: Module):
         bus = self.bus
-        address = Signal(REGISTER_ADDR_BITS - 2)
         pending = Signal()
         fixed = constants(self._config)
         m.d.comb += bus.arready.eq(~pending & ~bus.rvalid)
         m.d.sync += pending.eq(bus.arvalid & bus.arready)
-        with m.If(bus.arvalid & bus.arready):
-            m.d.sync += address.eq(bus.araddr[2:])
+        # The address is taken as a bit for each register, so that reading is an and, then an or.
+        read = []
+        values = []
+        for name, register in REGISTERS.items():
+            chosen = Signal(name=f"{name.lower()}_read")
+            with m.If(bus.arvalid & bus.arready):
+                m.d.sync += chosen.eq(bus.araddr[2:] == register.address >> 2)
+            read.append(chosen)
+            value = fixed.get(name)
+            if value is None and register.access != "w1":
+                value = getattr(self, name.lower())
+            if value is not None:
+                values.append(Mux(chosen, value, 0))
         with m.If(pending):
-            m.d.sync += bus.rvalid.eq(1)
-            with m.Switch(address):
-                for name, register in REGISTERS.items():
-                    value = fixed.get(name)
-                    if value is None:
-                        value = 0 if register.access == "w1" else getattr(self, name.lower())
-                    with m.Case(register.address >> 2):
-                        m.d.sync += [bus.rdata.eq(value), bus.rresp.eq(Response.OKAY)]
-                with m.Default():
-                    m.d.sync += [bus.rdata.eq(0), bus.rresp.eq(Response.SLVERR)]
+            m.d.sync += [
+                bus.rvalid.eq(1),
+                bus.rdata.eq(reduce(or_, values)),
+                bus.rresp.eq(Mux(Cat(read).any(), Response.OKAY, Response.SLVERR)),
+            ]
         with m.Elif(bus.rready):
             m.d.sync += bus.rvalid.eq(0)
         return m

@@ -100,12 +100,13 @@ class StoreUnit(wiring.Component):
         addr = Signal(ACT_ADDR_BITS)
         next_row = Signal(ACT_ADDR_BITS)
         credit = Signal(range(WRITE_BUFFER_BEATS + 1), init=WRITE_BUFFER_BEATS)
+        some_credit = Signal(init=1)  # it is not 0
         free = Signal()
         read = Signal()
         last = Signal()
         take = Signal()
         m.d.comb += [
-            read.eq(walking & (credit != 0)),
+            read.eq(walking & some_credit),
             last.eq(left == 0),
             free.eq(~walking | (read & last)),
             self.write.burst.valid.eq(burst.valid & free),
@@ -128,7 +129,10 @@ class StoreUnit(wiring.Component):
             m.d.sync += walking.eq(take)
         with m.If(take):
             m.d.sync += [left.eq(burst.payload.request.len), row_end.eq(burst.payload.row_end)]
-        m.d.sync += credit.eq(credit - read + self.write.sent)
+        m.d.sync += [
+            credit.eq(credit - read + self.write.sent),
+            some_credit.eq(self.write.sent | (some_credit & ~(read & (credit == 1)))),
+        ]
 
         # What was read arrives in order, ACT_READ_LATENCY cycles later.
         arriving, arriving_last, arriving_tail = read, last, last & row_end

@@ -68,12 +68,14 @@ class VectorLane(wiring.Component):
         value = Signal(signed(32))
         m.d.comb += value.eq(Mux(self.pool, self.byte, self.acc))
         reduced = Signal(signed(32), reset_less=True)
+        # Both are compared before the choice; a maximum of bytes is one.
+        larger = Mux(self.pool, self.byte > reduced[:8].as_signed(), self.acc > reduced)
         with m.If(self.take):
             with m.If(self.first):
                 m.d.sync += reduced.eq(value)
             with m.Elif(~self.maximum):
                 m.d.sync += reduced.eq(reduced + value)
-            with m.Elif(value > reduced):
+            with m.Elif(larger):
                 m.d.sync += reduced.eq(value)
 
         m.d.comb += [

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 #: Cycles from `load` of a group to the fetch of the next group's first parameter entry.
 RELEASE = PARAMETER_HOLD - ROW_READ_LATENCY
 
+#: The fields that the loops over source elements count, outermost first.
+LOOPS = ("channels", "oy", "ox", "ry", "rx")
+
 # A residual is read together with its window's last ACC entry and arrives when a lane wants it.
 assert ACT_READ_LATENCY == ACC_READ_LATENCY + 2
 # `dst_jump` is known two cycles after the start, the first result an ACC read and a lane later.
@@ -108,18 +111,25 @@ class VectorUnit(wiring.Component):
         word = Signal(instruction_layout(Opcode.DRAIN, Opcode.POOL))
         pool = Signal()
         busy = Signal()
+        idle = Signal(init=1)  # not busy, for the many that wait for an instruction
         setup = Signal()  # the first cycle
         head = unit.instr.payload.word
         head_pool = head.pool.opcode == Opcode.POOL
         m.d.comb += [
-            unit.instr.ready.eq(unit.instr.valid & unit.go & ~busy),
+            unit.instr.ready.eq(unit.instr.valid & unit.go & idle),
             unit.busy.eq(busy),
         ]
         m.d.sync += setup.eq(unit.instr.ready)
         with m.If(unit.instr.ready):
-            m.d.sync += busy.eq(1)
-        with m.If(~busy):
-            m.d.sync += [word.eq(head), pool.eq(head_pool)]
+            m.d.sync += [busy.eq(1), idle.eq(0)]
+        # What follows from the instruction is worked out as it is taken.
+        once = Signal(5)  # loops over the source elements with one iteration
+        single = [
+            Mux(head_pool, head.pool[name], head.drain[name]) <= stride
+            for name, stride in zip(LOOPS, (lanes, 1, 1, 1, 1), strict=True)
+        ]
+        with m.If(idle):
+            m.d.sync += [word.eq(head), pool.eq(head_pool), once.eq(Cat(single))]
 
         def field(name: str):
             return Mux(pool, word.pool[name], word.drain[name])
@@ -140,8 +150,8 @@ class VectorUnit(wiring.Component):
 
         # Source elements: group, y, x, j, i.
         m.submodules.loops = loops = Loops(widths=(12, 10, 10, 4, 4), strides=(lanes, 1, 1, 1, 1))
-        m.d.comb += [loops.start.eq(setup), loops.step.eq(step)]
-        for k, name in enumerate(("channels", "oy", "ox", "ry", "rx")):
+        m.d.comb += [loops.start.eq(setup), loops.step.eq(step), loops.once.eq(once)]
+        for k, name in enumerate(LOOPS):
             m.d.comb += getattr(loops, f"count_{k}").eq(field(name))
         window_end = loops.last[3:].all()
         m.d.comb += group_end.eq(step & loops.last[1:].all())
@@ -268,8 +278,12 @@ class VectorUnit(wiring.Component):
         # Results: group, y, x. Addresses go ahead of them.
         m.submodules.outputs = outputs = Loops(widths=(12, 10, 10), strides=(lanes, 1, 1))
         address = results[-1 - JUMP_LEAD]
-        m.d.comb += [outputs.start.eq(setup), outputs.step.eq(address)]
-        for k, name in enumerate(("channels", "oy", "ox")):
+        m.d.comb += [
+            outputs.start.eq(setup),
+            outputs.step.eq(address),
+            outputs.once.eq(once[:3]),
+        ]
+        for k, name in enumerate(LOOPS[:3]):
             m.d.comb += getattr(outputs, f"count_{k}").eq(field(name))
         jump = Signal(16)
         group_words = Signal(16 + lanes.bit_length())
@@ -287,7 +301,7 @@ class VectorUnit(wiring.Component):
             unit.post.eq(Mux(unit.done, word.pool.post, 0)),
         ]
         with m.If(unit.done):
-            m.d.sync += busy.eq(0)
+            m.d.sync += [busy.eq(0), idle.eq(1)]
         return m
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -32,13 +34,15 @@ class Loops(wiring.Component):
         Go to the next iteration in the next cycle.
     count_k : In(widths[k])
         Count of loop k, at least 1; stable from the cycle of `start` to the last `step`.
+    once : In(loops)
+        Bit k: loop k has one iteration, ``count_k ≤ strides[k]``; stable likewise.
     left_k : Out(widths[k])
         What is left of `count_k`, the current iteration included.
     last : Out(loops)
         Bit k: loop k is in its last iteration. From the cycle after `start`; a register.
     advance : Out(loops)
-        One-hot: the loop that `step` advances; loops inside it begin anew. None at the very end. A
-        register.
+        One-hot: the loop that `step` advances; loops inside it begin anew. None at the very end,
+        and none in the cycle of `start`. A register.
     """
 
     def __init__(self, *, widths: Sequence[int], strides: Sequence[int] | None = None):
@@ -50,28 +54,34 @@ class Loops(wiring.Component):
         for k, width in enumerate(self._widths):
             members |= {f"count_{k}": In(width), f"left_{k}": Out(width)}
         loops = len(self._widths)
-        advance = Out(loops, init=1 << (loops - 1))
-        super().__init__({**members, "last": Out(loops), "advance": advance})
+        last = Out(loops, init=(1 << loops) - 1)
+        super().__init__({**members, "once": In(loops), "last": last, "advance": Out(loops)})
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        loops = range(len(self._widths))
-        next_last = [Signal(name=f"next_last_{k}") for k in loops]
-        m.d.comb += Cat(next_last).eq(self.last)
-        m.d.sync += self.last.eq(Cat(next_last))
-        for k in loops:
-            inner = Cat(next_last[k + 1 :]).all() if k + 1 < len(next_last) else 1
-            m.d.sync += self.advance[k].eq(~next_last[k] & inner)
+        after = []  # `last` after a step
+        for k, stride in enumerate(self._strides):
             count, left = getattr(self, f"count_{k}"), getattr(self, f"left_{k}")
-            stride = self._strides[k]
-            outside = self.advance[:k].any() if k else 0
-            with m.If(self.start | (self.step & outside)):
-                m.d.sync += left.eq(count)
-                m.d.comb += next_last[k].eq(count <= stride)
+            near = Signal(name=f"near_{k}")  # one iteration is left after this one, at most
+            anew = self.advance[:k].any() if k else Const(0)
+            after.append(Mux(anew, self.once[k], Mux(self.advance[k], near, self.last[k])))
+            with m.If(self.start | (self.step & anew)):
+                m.d.sync += [left.eq(count), near.eq(count <= 2 * stride)]
             with m.Elif(self.step & self.advance[k]):
-                m.d.sync += left.eq(left - stride)
-                m.d.comb += next_last[k].eq(left <= 2 * stride)
+                m.d.sync += [left.eq(left - stride), near.eq(left <= 3 * stride)]
+
+        # `step` comes late, so everything before it is chosen without it.
+        with m.If(self.start):
+            m.d.sync += [self.last.eq(self.once), self.advance.eq(_innermost(self.once))]
+        with m.Elif(self.step):
+            m.d.sync += [self.last.eq(Cat(after)), self.advance.eq(_innermost(Cat(after)))]
         return m
+
+
+def _innermost(last) -> Cat:
+    """One-hot: the innermost loop that is not in its last iteration."""
+    *outer, innermost = range(len(last))
+    return Cat(*(~last[k] & last[k + 1 :].all() for k in outer), ~last[innermost])
 
 
 class Affine(wiring.Component):
@@ -91,7 +101,7 @@ class Affine(wiring.Component):
     start : In(1)
         Take `init` as the value from the next cycle on.
     step, advance : In
-        As in :class:`Loops`.
+        As in :class:`Loops`; `advance` is 0 in the cycle of `start`.
     init : In(width)
         Value in the first iteration.
     stride_k : In(width)
@@ -124,17 +134,17 @@ class Affine(wiring.Component):
         base = {k: Signal.like(self.value, name=f"base_{k}") for k in outer}
         base[innermost] = self.value
 
-        origin = Signal.like(self.value)
-        stride = Signal.like(self.value)
+        # One of `start` and `advance` at most is up: that one's terms are the only ones.
+        origins, strides = [Mux(self.start, self.init, 0)], []
         source = self.init
-        with m.If(self.start):
-            m.d.comb += origin.eq(self.init)
         for k in range(innermost + 1):
             source = base.get(k, source)
-            with m.Elif(self.advance[k]):
-                m.d.comb += origin.eq(source)
-                if k in self._moving:
-                    m.d.comb += stride.eq(getattr(self, f"stride_{k}"))
+            origins.append(Mux(self.advance[k], source, 0))
+            if k in self._moving:
+                strides.append(Mux(self.advance[k], getattr(self, f"stride_{k}"), 0))
+        origin = Signal.like(self.value)
+        stride = Signal.like(self.value)
+        m.d.comb += [origin.eq(reduce(or_, origins)), stride.eq(reduce(or_, strides))]
         following = Signal.like(self.value)
         m.d.comb += following.eq(origin + stride)
         for k, register in base.items():

@@ -22,6 +22,7 @@ WRITE_BURST_BEATS = 16
 WRITE_BUFFER_BEATS = 32
 #: Most write bursts that are outstanding at once.
 WRITE_BURSTS = 32
+assert WRITE_BURSTS & (WRITE_BURSTS - 1) == 0  # as many are open where the counter's top bit is set
 
 
 def write_burst_beats(config: Config) -> int:
@@ -145,11 +146,16 @@ class WriteEngine(wiring.Component):
         quiet = Signal()
         whole = Signal(range(WRITE_BUFFER_BEATS + 1))  # bursts buffered, AWVALID still to rise
         sending = Signal(range(WRITE_BUFFER_BEATS + 1))  # bursts with AWVALID risen, beats to send
+        # Whether the three are 0.
+        some_whole = Signal()
+        some_sending = Signal()
         open_bursts = Signal(range(WRITE_BURSTS + 1))
+        none = Signal(init=1)
         issue = Signal()
         issued = Signal()
         push_last = Signal()
         sent = Signal()
+        sent_last = Signal()
         flush = Signal()
         mute = Signal()
         answered = Signal()
@@ -166,7 +172,7 @@ class WriteEngine(wiring.Component):
             beats.w_data.eq(self.port.beat),
             push_last.eq(beats.w_en & self.port.beat.last),
             # Whatever has no AWVALID yet goes, once the bursts before it are sent.
-            flush.eq(draining & (sending == 0)),
+            flush.eq(draining & ~some_sending),
             bursts.r_en.eq(issue | draining),
             beats.r_en.eq(sent | flush),
         ]
@@ -179,9 +185,9 @@ class WriteEngine(wiring.Component):
         ]
         m.d.comb += issue.eq(
             ~(silent | self.refused)
-            & (whole != 0)
+            & some_whole
             & (~address.valid | axi.awready)
-            & (open_bursts != WRITE_BURSTS)
+            & ~open_bursts[-1]
         )
         m.d.comb += [
             guard.base.eq(self.segments.base[burst_head.segment]),
@@ -202,11 +208,12 @@ class WriteEngine(wiring.Component):
 
         # Data channel. `mute` changes only between beats, so that a waiting beat holds still.
         m.d.comb += [
-            axi.wvalid.eq(beats.r_rdy & (sending != 0)),
+            axi.wvalid.eq(beats.r_rdy & some_sending),
             axi.wdata.eq(beat_head.data),
             axi.wstrb.eq(beat_head.strobe & (~mute).replicate(config.bus_bytes)),
             axi.wlast.eq(beat_head.last),
             sent.eq(axi.wvalid & axi.wready),
+            sent_last.eq(sent & axi.wlast),
         ]
         with m.If(~axi.wvalid | axi.wready):
             m.d.sync += mute.eq(silent)
@@ -217,21 +224,28 @@ class WriteEngine(wiring.Component):
             answered.eq(axi.bvalid),
             failed.eq(axi.bvalid & axi.bresp[1]),
             self.beats.eq(sent),
-            sending.eq(sending + issued - (sent & axi.wlast)),
+            sending.eq(sending + issued - sent_last),
+            some_sending.eq(issued | (some_sending & ~(sent_last & (sending == 1)))),
             open_bursts.eq(open_bursts + issued - answered),
+            # A burst that is refused counts for a cycle.
+            none.eq(~issue & (open_bursts == answered)),
+            # Nothing comes in any more; so what is empty stays so.
+            quiet.eq(draining & (beats.level == 0) & (bursts.level == 0)),
         ]
         with m.If(silent):
-            m.d.sync += whole.eq(0)
+            m.d.sync += [whole.eq(0), some_whole.eq(0)]
         with m.Else():
-            m.d.sync += whole.eq(whole + push_last - issue)
+            m.d.sync += [
+                whole.eq(whole + push_last - issue),
+                some_whole.eq(push_last | (some_whole & ~(issue & (whole == 1)))),
+            ]
         m.d.comb += [
             self.port.sent.eq(self.beats),
             self.port.response.eq(answered & ~draining),
             self.error.valid.eq(failed & ~draining),
             self.error.code.eq(Error.WRITE_BUS),
             self.error.pc.eq(pc),
-            quiet.eq((beats.level == 0) & (bursts.level == 0)),
-            self.idle.eq((open_bursts == 0) & (~draining | quiet)),
+            self.idle.eq(none & (~draining | quiet)),
         ]
         with m.If(self.kill):
             m.d.sync += draining.eq(1)

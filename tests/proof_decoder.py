@@ -59,6 +59,8 @@ def decoder(b: Bench, config: Config, damage: Damage = None) -> None:
     b.claim("golden_code", ~dut.o.valid | (taken.error == code))
     b.claim("legal", ~dut.o.valid | (taken.legal == (taken.error == Error.NONE)))
     b.claim("units", ~dut.o.valid | (taken.units == units_of(taken.word)))
+    ends = taken.legal & (taken.word[:4] == Opcode.END)
+    b.claim("ends", ~dut.o.valid | (taken.ends == ends))
     b.stable("output_holds", dut.o)
     b.claim("counts", valid + raw_valid == model.count)
     second = Mux(valid, model.entries[1], oldest)
@@ -85,9 +87,14 @@ def dispatch(b: Bench, damage: Damage = None) -> None:
         (item.error != Error.NONE) | Cat(item.word[:4] == op for op in Opcode).any(),
     )
     b.assume(
-        "a word is legal where it has no error, and says its units (decoder)",
+        "a word is legal where it has no error, and says its units and whether it is an END "
+        "(decoder)",
         ~dut.i.valid
-        | ((item.legal == (item.error == Error.NONE)) & (item.units == units_of(item.word))),
+        | (
+            (item.legal == (item.error == Error.NONE))
+            & (item.units == units_of(item.word))
+            & (item.ends == (item.legal & (item.word[:4] == Opcode.END)))
+        ),
     )
     over = Signal()  # END or a trap has been reported
     b.m.d.sync += over.eq(over | dut.finish | dut.fault.valid)

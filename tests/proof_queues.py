@@ -70,6 +70,7 @@ def instruction_queue(b: Bench, depth: int, damage: Damage = None) -> None:
     behind = depth - 1
     level, write, read = dut["level"], dut["write__addr"], dut["read__addr"]
     b.claim("counts", level + dut["valid"] == model.count)
+    b.claim("stored", dut["stored"] == (level != 0))
     b.claim("addresses", (read < behind) & (write < behind))
     b.claim("write_follows", write == wrapped(read + level, behind))
     for k in range(behind):

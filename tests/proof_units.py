@@ -28,6 +28,10 @@ def load(b: Bench, damage: Damage = None) -> None:
     behind, offered = dut["jobs.inner_level"], dut["jobs.r_rdy"]
     b.claim("counts", dut["in_flight"] == count)
     b.claim("fits", count <= LOADS_IN_FLIGHT)
+    b.claim("busy_with_some", dut["busy"] == (count != 0))
+    rows_left = dut["now"][-20:-8]  # below it `post`
+    final = dut["row_end"] & (rows_left == 0)
+    b.claim("ends", implies(dut["active"], dut["ends"] == final))
     b.claim("jobs", count == behind + offered + dut["active"])
 
 
@@ -103,6 +107,7 @@ def matmul(b: Bench, damage: Damage = None) -> Opened:
     flying = sum(stage[0] & stage[1] for stage in stages) + sum(ends[1:])
     level = dut["posts.level"]
     b.claim("in_the_pipeline", level == flying)
+    b.claim("posted", dut["posted"] == (level != 0))
     # All but the oldest have started since that launched its last vector, `rows` cycles apart.
     flags = [stage[0] & stage[1] for stage in stages] + ends[1:]
     starts = [unit.instr.ready]
@@ -119,6 +124,9 @@ def matmul(b: Bench, damage: Damage = None) -> Opened:
     b.claim("fits", level <= most)
     b.claim("counts", count == level + active)
     b.claim("streams_what_is_active", implies(streaming, active))
+    final = dut["x_last"] & dut["y_last"]
+    b.claim("freeing", dut["freeing"] == (~streaming | (final & ~dut["first"])))
+    b.claim("alone", dut["alone"] == (streaming & final & dut["first"]))
     b.claim("streams_its_last_tile", implies(active & last_tile, streaming))
     # The plan that is taken next is of the active instruction while that has tiles left.
     more = active & ~last_tile
@@ -153,6 +161,8 @@ def accumulates(b: Bench, damage: Damage = None) -> None:
         b.claim(f"plans_take_{k}", implies(takes[k], planning))
     entry, reads = dut["entry"], dut["launching"] & dut["reads"]
     in_flight = [(dut[f"launched_{k}"], dut[f"entry_{k}"]) for k in range(1, RMW_LATENCY - 1)]
+    for k, (_, at) in enumerate(in_flight, start=1):
+        b.claim(f"under_{k}", dut[f"under_{k}"] == (at - 1)[: len(at)])
     in_flight.append(tuple(b.past(value, "last_one") for value in in_flight[-1]))
     same = [launched & (at == entry) for launched, at in in_flight]
     b.claim("held", dut["held"] == (dut["reads"] & Cat(same).any()))

@@ -71,7 +71,10 @@ def vector(b: Bench, damage: Damage = None) -> None:
     counts = [Mux(pool, word.pool[name], word.drain[name]) for name in COUNTS]
     begun = busy & ~setup
     b.claim("setup", implies(setup, busy))
+    b.claim("idle", dut["idle"] == ~busy)
     b.claim("counts", implies(busy, Cat(c != 0 for c in counts).all()))
+    single = Cat(c <= stride for c, stride in zip(counts, STRIDES, strict=True))
+    b.claim("once", implies(busy, dut["once"][:3] == single))
 
     # Every stage's windows, from the loops over elements to those over results.
     issued, arrived = dut["issued"], dut["~arrived"]
@@ -117,6 +120,8 @@ def vector(b: Bench, damage: Damage = None) -> None:
         for k, stride in enumerate(STRIDES):
             last = dut[f"{name}.last"][k] == (digits[k] <= stride)
             b.claim(f"{name}_{k}", implies(begun, last & (digits[k] != 0)))
+            near = dut[f"{name}.near_{k}"] == (digits[k] <= 2 * stride)
+            b.claim(f"{name}_near_{k}", implies(begun, near))
         last = dut[f"{name}.last"]
         for k in range(len(last)):
             advances = ~last[k] & last[k + 1 :].all()
@@ -144,6 +149,8 @@ def vector(b: Bench, damage: Damage = None) -> None:
         b.claim(f"nothing_after_it_{k}", implies(
             over & stage.last & there, Cat(finals[: k + 1]).any()))  # fmt: skip
     b.claim("issues_nothing_more", implies(over, ~issued[0]))
+    b.claim("loops_over", implies(over | setup, dut["loops.last"].all()))
+    b.claim("outputs_over", implies(~busy | setup | ending.any(), dut["outputs.last"].all()))
 
     # Why: as many groups of parameters are granted as there are groups of channels.
     reading, unread, lane = dut["fetch.reading"], dut["fetch.~left"], dut["fetch.lane"]

@@ -140,6 +140,7 @@ def transfers(b: Bench, config: Any, beats: int, narrow: bool, damage: Damage = 
     beat, beats_in_page = (bus - 1).bit_length(), len(to_page)
     b.claim("to_page", ~busy | (to_page == ~addr[beat : beat + beats_in_page]))
     b.claim("room", ~busy | (dut["room"] == Mux(to_page < beats, to_page, beats - 1)))
+    b.claim("last", ~busy | (dut["last"] == (left <= dut["room"])))
 
 
 def unit(b: Bench, component: Any, config: Config, damage: Damage = None) -> None:
