@@ -40,8 +40,8 @@ QUEUED: dict[Unit, tuple[Opcode, ...]] = {
     Unit.VECTOR: (Opcode.DRAIN, Opcode.POOL),
     Unit.STORE: (Opcode.STORE,),
 }
-#: What the decoder hands on; `error` is NONE for a `legal` instruction. Bit u of `units`: unit u's
-#: queue holds its format; `ends`: it is a legal END. The three are registers.
+#: What the decoder hands on; `error` is NONE for a `legal` instruction. Bit u of `units`: a legal
+#: one that enters the queue of unit u; `ends`: a legal END. The three are registers.
 DECODED = data.StructLayout(
     {
         "word": INSTRUCTION_BITS,
@@ -171,7 +171,7 @@ class Decoder(wiring.Component):
                 self.o.payload.ends.eq(legal & (opcode == Opcode.END)),
             ]
             m.d.sync += [
-                self.o.payload.units[unit].eq(any_of(opcode == o for o in QUEUED[unit]))
+                self.o.payload.units[unit].eq(legal & any_of(opcode == o for o in QUEUED[unit]))
                 for unit in Unit
             ]
         error = Error.NONE.value

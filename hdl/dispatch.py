@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Const, Module, Signal
+from amaranth.hdl import Cat, Const, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -99,6 +99,7 @@ class Dispatch(wiring.Component):
                 self.fault.code.eq(self.i.payload.error),
             ]
 
+        leaves = []
         for unit in Unit:
             queue = self.queue(unit)
             wanted = Signal(name=f"{unit.name.lower()}_wanted")
@@ -112,14 +113,14 @@ class Dispatch(wiring.Component):
             for other in others:
                 ready = ready & other
             m.d.comb += [
-                wanted.eq(legal & self.i.payload.units[unit]),
+                wanted.eq(present & self.i.payload.units[unit]),
                 room.eq(ready),
                 queue.valid.eq(wanted & room),
                 queue.payload.word.as_value().eq(word),
                 queue.payload.pc.eq(self.i.payload.pc),
             ]
-            with m.If(wanted):
-                m.d.comb += self.i.ready.eq(room)
+            leaves.append(self.i.payload.units[unit] & room)
+        m.d.comb += self.i.ready.eq(Cat(leaves).any() & ~over)
         with m.If(self.finish | self.fault.valid):
             m.d.sync += over.eq(1)
         with m.If(self.dispatched):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal
+from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,8 +14,6 @@ from .ports import PC_BITS, BeatReturn, BurstRequest
 FETCH_BURST = 4
 #: Instructions that the buffer holds.
 FETCH_BUFFER = 16
-#: Bits of a number of places below that of a full burst.
-FEW = (FETCH_BURST - 1).bit_length()
 
 #: What fetch hands out. `end` marks the place after the last instruction of the program.
 FETCHED = data.StructLayout({"word": INSTRUCTION_BITS, "pc": PC_BITS, "end": 1})
@@ -70,12 +68,14 @@ class FetchUnit(wiring.Component):
         active = Signal()
         halves = max(self._config.bus_bits // INSTRUCTION_BITS, 1)
         places = Signal(range(FETCH_BURST + 1))
+        offers = Signal()  # there is something to ask for, and room for it
+        accepted = Signal()
 
-        self._ask(m, asked)
+        def places_of(count):
+            return (count + halves - 1) // halves * halves
+
+        next_asked = self._ask(m, asked)
         level = self._buffer(m, taken)
-
-        # `free` is a burst or more, or as many as `places`: without a carry chain.
-        fits = Cat((free[:FEW] == n) & (places <= n) for n in range(1 << FEW)).any()
 
         left = Signal(PC_BITS)
         ended = Signal()  # left is 0
@@ -83,10 +83,23 @@ class FetchUnit(wiring.Component):
             self.o.valid.eq(active & (ended | (level != 0))),
             self.o.payload.end.eq(ended),
             taken.eq(self.o.valid & self.o.ready & ~ended),
-            places.eq((asked + halves - 1) // halves * halves),
-            self.request.valid.eq((asked != 0) & (free[FEW:].any() | fits)),
+            places.eq(places_of(asked)),
+            self.request.valid.eq(offers),
+            accepted.eq(offers & self.request.ready),
         ]
-        requested = Mux(self.request.valid & self.request.ready, places, 0)
+        # Whether to ask in the next cycle, in each case: `accepted` and `taken` come late.
+        next_places = places_of(next_asked)
+        same = [(asked != 0) & ~(self.stop & ~offers) & (free + n >= places) for n in (0, 1)]
+        other = [
+            (next_asked != 0) & ~self.stop & (free + n >= places + next_places) for n in (0, 1)
+        ]
+        with m.If(self.start):
+            m.d.sync += offers.eq(self.count != 0)
+        with m.Else():
+            m.d.sync += offers.eq(
+                Mux(accepted, Mux(taken, other[1], other[0]), Mux(taken, same[1], same[0]))
+            )
+        requested = Mux(accepted, places, 0)
         with m.If(self.start):
             m.d.sync += [
                 active.eq(1),
@@ -104,12 +117,16 @@ class FetchUnit(wiring.Component):
             ]
         return m
 
-    def _ask(self, m: Module, asked: Signal):
-        """Drive the request's payload; `asked` is how many instructions the next burst has."""
+    def _ask(self, m: Module, asked: Signal) -> Signal:
+        """Drive the request's payload; `asked` is how many instructions the next burst has.
+
+        Returns how many the one after that has.
+        """
         bus_bytes = self._config.bus_bytes
         payload = self.request.payload
         remaining = Signal(PC_BITS)
         after = Signal(PC_BITS)
+        next_asked = Signal.like(asked)
         beats = (asked * INSTRUCTION_BYTES + bus_bytes - 1) // bus_bytes
         m.d.comb += [
             payload.len.eq(beats - 1),
@@ -119,6 +136,7 @@ class FetchUnit(wiring.Component):
         def burst(count):
             return Mux(count >= FETCH_BURST, FETCH_BURST, count)
 
+        m.d.comb += next_asked.eq(burst(after))
         with m.If(self.start):
             m.d.sync += [
                 payload.addr.eq(self.base),
@@ -131,10 +149,11 @@ class FetchUnit(wiring.Component):
                 payload.addr.eq(payload.addr + FETCH_BURST * INSTRUCTION_BYTES),
                 payload.pc.eq(payload.pc + FETCH_BURST),
                 remaining.eq(after),
-                asked.eq(Mux(self.stop, 0, burst(after))),
+                asked.eq(Mux(self.stop, 0, next_asked)),
             ]
         with m.Elif(self.stop & ~self.request.valid):
             m.d.sync += asked.eq(0)
+        return next_asked
 
     def _buffer(self, m: Module, taken: Signal) -> Signal:
         """Collect beats into instructions; returns how many are complete and not handed out."""

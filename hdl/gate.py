@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -95,10 +95,10 @@ class Gate(wiring.Component):
         for i, pc in enumerate(pcs):
             with m.If(self.ready & (started == i)):
                 m.d.sync += pc.eq(self.pc)
-        m.d.comb += self.active.eq(last)
-        for i, pc in enumerate(pcs):
-            with m.If(self.busy & (completed == i)):
-                m.d.comb += self.active.eq(pc)
+        if self._overlap == 1:
+            m.d.comb += self.active.eq(pcs[0])  # which stays until the next start
+        else:
+            m.d.comb += self.active.eq(Mux(self.busy, Array(pcs)[completed], last))
         waiting = Mux(self.valid, self.pc, self.next_pc)
         m.d.comb += self.oldest.eq(Mux(self.busy, self.active, waiting))
         return m

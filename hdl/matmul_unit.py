@@ -192,14 +192,14 @@ class MatmulUnit(wiring.Component):
         with m.If(free):
             m.d.sync += [
                 lanes.eq(plan.lanes),
-                y_left.eq(next_job.oy),
-                x_left.eq(next_job.ox),
+                y_left.eq(Mux(plan.first, head.oy, job.oy)),
+                x_left.eq(Mux(plan.first, head.ox, job.ox)),
                 y_last.eq(one_row),
                 x_last.eq(one_col),
                 y_start.eq(plan.base),
                 base.eq(plan.base),
-                row.eq(next_job.iy0),
-                col.eq(next_job.ix0),
+                row.eq(Mux(plan.first, head.iy0, job.iy0)),
+                col.eq(Mux(plan.first, head.ix0, job.ix0)),
             ]
         with m.If(take):
             tile_entry = Mux(start, head.acc, Mux(plan.block_first, next_entry, block_entry))

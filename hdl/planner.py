@@ -127,6 +127,8 @@ class Planner(wiring.Component):
         first = Signal()
         block_first = Signal()
 
+        goes = Signal()  # walking, and no plan waits
+        waits = Signal()  # walking, and a plan waits
         write = Signal()
         write_last = Signal()
         k_last = Signal()
@@ -134,7 +136,7 @@ class Planner(wiring.Component):
         final = Signal()
         lookup = Signal()
         m.d.comb += [
-            write.eq(walking & (~self.ready | self.take)),
+            write.eq(goes | (waits & self.take)),
             # A plan that waits to be taken holds up lane 0 of the next, and no other lane.
             write_last.eq(walking & lane_last),
             k_last.eq(c_last & kx_last & ky_last),
@@ -235,9 +237,9 @@ class Planner(wiring.Component):
                 c_left.eq(next_job.kc),
                 kx_left.eq(next_job.kx),
                 ky_left.eq(next_job.ky),
-                c_last.eq(next_job.kc == 1),
-                kx_last.eq(next_job.kx == 1),
-                ky_last.eq(next_job.ky == 1),
+                c_last.eq(Mux(rests, head.kc == 1, job.kc == 1)),
+                kx_last.eq(Mux(rests, head.kx == 1, job.kx == 1)),
+                ky_last.eq(Mux(rests, head.ky == 1, job.ky == 1)),
                 row.eq(0),
                 col.eq(0),
                 koff.eq(0),
@@ -253,4 +255,8 @@ class Planner(wiring.Component):
             ]
         with m.If(self.start):
             m.d.sync += looked_up.eq(0)
+
+        walks_on = lookup | (walking & ~(write_last & final))
+        stays_ready = write_last | (self.ready & ~self.take)
+        m.d.sync += [goes.eq(walks_on & ~stays_ready), waits.eq(walks_on & stays_ready)]
         return m

@@ -103,11 +103,10 @@ class StoreUnit(wiring.Component):
         some_credit = Signal(init=1)  # it is not 0
         free = Signal()
         read = Signal()
-        last = Signal()
+        last = Signal(init=1)  # left is 0
         take = Signal()
         m.d.comb += [
             read.eq(walking & some_credit),
-            last.eq(left == 0),
             free.eq(~walking | (read & last)),
             self.write.burst.valid.eq(burst.valid & free),
             self.write.burst.payload.eq(burst.payload.request),
@@ -121,6 +120,7 @@ class StoreUnit(wiring.Component):
         with m.If(read):
             m.d.sync += [
                 left.eq(left - 1),
+                last.eq(left == 1),
                 addr.eq(Mux(last & row_end, next_row, addr + bus)),
             ]
             with m.If(last & row_end):
@@ -128,7 +128,11 @@ class StoreUnit(wiring.Component):
         with m.If(free):
             m.d.sync += walking.eq(take)
         with m.If(take):
-            m.d.sync += [left.eq(burst.payload.request.len), row_end.eq(burst.payload.row_end)]
+            m.d.sync += [
+                left.eq(burst.payload.request.len),
+                last.eq(burst.payload.request.len == 0),
+                row_end.eq(burst.payload.row_end),
+            ]
         m.d.sync += [
             credit.eq(credit - read + self.write.sent),
             some_credit.eq(self.write.sent | (some_credit & ~(read & (credit == 1)))),

@@ -101,7 +101,7 @@ class WeightUnit(wiring.Component):
         m.d.comb += [
             decide.eq(waiting & free),
             final.eq(block_end & blocks_last),
-            over.eq(~waiting | (decide & final)),
+            over.eq(~waiting | (free & final)),
             self.unit.instr.ready.eq(self.unit.instr.valid & self.unit.go & (age == 2) & over),
         ]
         with m.If(decide):

@@ -151,6 +151,7 @@ class WriteEngine(wiring.Component):
         some_sending = Signal()
         open_bursts = Signal(range(WRITE_BURSTS + 1))
         none = Signal(init=1)
+        due = Signal()
         issue = Signal()
         issued = Signal()
         push_last = Signal()
@@ -173,7 +174,8 @@ class WriteEngine(wiring.Component):
             push_last.eq(beats.w_en & self.port.beat.last),
             # Whatever has no AWVALID yet goes, once the bursts before it are sent.
             flush.eq(draining & ~some_sending),
-            bursts.r_en.eq(issue | draining),
+            # In the cycle of `kill` one may go that is dropped either way.
+            bursts.r_en.eq(due | draining),
             beats.r_en.eq(sent | flush),
         ]
         with m.If(self.port.burst.valid):
@@ -183,12 +185,15 @@ class WriteEngine(wiring.Component):
         m.d.comb += [
             getattr(axi, name).eq(value) for name, value in constants("aw", config).items()
         ]
-        m.d.comb += issue.eq(
-            ~(silent | self.refused)
-            & some_whole
-            & (~address.valid | axi.awready)
-            & ~open_bursts[-1]
-        )
+        m.d.comb += [
+            due.eq(
+                ~(draining | self.refused)
+                & some_whole
+                & (~address.valid | axi.awready)
+                & ~open_bursts[-1]
+            ),
+            issue.eq(due & ~self.kill),
+        ]
         m.d.comb += [
             guard.base.eq(self.segments.base[burst_head.segment]),
             guard.size.eq(self.segments.size[burst_head.segment]),

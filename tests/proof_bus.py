@@ -460,6 +460,7 @@ def store(b: Bench, damage: Damage = None) -> None:
     # Beats on their way from ACT are those that the rule waits for.
     on_way = sum(stage[0] for stage in pipeline)
     b.claim("credit", dut["credit"] + rule.flying + on_way == most)
+    b.claim("last", dut["last"] == (dut["left"] == 0))
     b.claim("some_credit", dut["some_credit"] == (dut["credit"] != 0))
     b.claim("owed", rule.owed == on_way + Mux(walking, dut["left"] + 1, 0))
     b.claim("walks", ~walking | (rule.bursts.count != 0))

@@ -58,7 +58,8 @@ def decoder(b: Bench, config: Config, damage: Damage = None) -> None:
     code = Mux(oldest[-1], Error.PROGRAM_END, golden(taken.word, config))
     b.claim("golden_code", ~dut.o.valid | (taken.error == code))
     b.claim("legal", ~dut.o.valid | (taken.legal == (taken.error == Error.NONE)))
-    b.claim("units", ~dut.o.valid | (taken.units == units_of(taken.word)))
+    units = Mux(taken.legal, units_of(taken.word), 0)
+    b.claim("units", ~dut.o.valid | (taken.units == units))
     ends = taken.legal & (taken.word[:4] == Opcode.END)
     b.claim("ends", ~dut.o.valid | (taken.ends == ends))
     b.stable("output_holds", dut.o)
@@ -92,7 +93,7 @@ def dispatch(b: Bench, damage: Damage = None) -> None:
         ~dut.i.valid
         | (
             (item.legal == (item.error == Error.NONE))
-            & (item.units == units_of(item.word))
+            & (item.units == Mux(item.legal, units_of(item.word), 0))
             & (item.ends == (item.legal & (item.word[:4] == Opcode.END)))
         ),
     )

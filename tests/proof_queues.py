@@ -176,6 +176,8 @@ def fetch(b: Bench, bus_bits: int, damage: Damage = None) -> None:
     b.claim("asks", (dut["asked"] == 0) | (dut["asked"] == some))
     rows = FETCH_BUFFER // halves
     complete = came // parts
+    wanted = (dut["asked"] + halves - 1) // halves * halves
+    b.claim("offers", dut["offers"] == ((wanted != 0) & (dut["free"] >= wanted)))
     b.claim("never_more_than_asked", came <= asked)
     b.claim("whole_rows", asked % parts == 0)
     b.claim("places", dut["free"] + asked // parts * halves == FETCH_BUFFER + handed)

@@ -133,6 +133,8 @@ def matmul(b: Bench, damage: Damage = None) -> Opened:
     plan = data.View(TilePlan(config), dut["planner.plan"])
     ready, first, last = dut["planner.~ready"], plan.first, plan.last
     walking, lane, making_first = (dut[f"planner.{n}"] for n in ("walking", "lane", "first"))
+    b.claim("goes", dut["planner.goes"] == (walking & ~ready))
+    b.claim("waits", dut["planner.waits"] == (walking & ready))
     b.claim("plan_ready", implies(ready, first == ~more))
     making = Mux(lane == 0, making_first, first)
     b.claim("plan_made", implies(~ready & walking, making == ~more))
