@@ -12,6 +12,7 @@ from .ports import PC_BITS, BeatReturn, BurstRequest
 
 #: Instructions in a full fetch burst.
 FETCH_BURST = 4
+assert FETCH_BURST == 1 << 2
 #: Instructions that the buffer holds.
 FETCH_BUFFER = 16
 
@@ -136,7 +137,9 @@ class FetchUnit(wiring.Component):
         def burst(count):
             return Mux(count >= FETCH_BURST, FETCH_BURST, count)
 
-        m.d.comb += next_asked.eq(burst(after))
+        # That is burst(after) as long as `asked` is burst(remaining), without a carry chain.
+        short = Mux(remaining[2], remaining[:2], 0)
+        m.d.comb += next_asked.eq(Mux(remaining[3:].any(), FETCH_BURST, short))
         with m.If(self.start):
             m.d.sync += [
                 payload.addr.eq(self.base),
