@@ -25,8 +25,8 @@ COUNTERS = (*PLAIN, *(cause_register(unit, cause) for unit in Unit for cause in 
 class Counters(wiring.Component):
     """One counter for each register of :data:`COUNTERS`, modulo 2^32.
 
-    An event of cycle t shows from cycle t + 1. Events count only while `run`; with `clear` they
-    count from 0.
+    An event of cycle t shows from cycle t + 2. Events count only while `run`; `clear`, in the first
+    of these cycles, zeroes all.
 
     Ports
     -----
@@ -59,9 +59,9 @@ class Counters(wiring.Component):
         for name, event in events.items():
             counter = getattr(self, name.lower())
             step = Signal(name=f"{name.lower()}_step")
-            m.d.comb += step.eq(event & self.run)
+            m.d.sync += step.eq(event & self.run)
             with m.If(self.clear):
-                m.d.sync += counter.eq(step)
+                m.d.sync += counter.eq(0)
             with m.Elif(step):
                 m.d.sync += counter.eq(counter + 1)
         return m

@@ -48,15 +48,26 @@ class Guard(wiring.Component):
         m = Module()
         shift = (self._config.bus_bytes - 1).bit_length()
         page = (PAGE_BYTES - 1).bit_length()
-        pages = Signal(self._config.addr_bits - page + 1)  # the highest bit: below the window
         last = Signal(max(page - shift, len(self.len)) + 1)
         in_page = last[: page - shift]
+        short = Signal()  # the last beat's place in its page is below that of the window's end
         m.d.comb += [
-            pages.eq(self.addr[page:] - self.base[page:]),
             last.eq(self.addr[shift:page] + self.len),
-            self.ok.eq(
-                ~pages[-1] & (last == in_page) & (Cat(Const(0, shift), in_page, pages) < self.size)
+            short.eq(Cat(Const(0, shift), in_page) < self.size[:page]),
+        ]
+        # addr < base + size is the sign of addr - base - size - short, counted in pages. Three
+        # numbers are added in a carry chain after a full adder for each bit.
+        addr, base, size = (Signal(self._config.addr_bits - page + 2, name=name) for name in "abc")
+        total = Signal(len(addr) + 1)
+        m.d.comb += [
+            addr.eq(self.addr[page:]),
+            base.eq(~Cat(self.base[page:], Const(0, 2))),
+            size.eq(~Cat(self.size[page:], Const(0, len(size) - len(self.size) + page))),
+            total.eq(
+                Cat(1, addr ^ base ^ size)
+                + Cat(~short, 1, ((addr & base) | (addr & size) | (base & size))[:-1])
             ),
+            self.ok.eq((self.addr[page:] >= self.base[page:]) & total[-1] & (last == in_page)),
         ]
         return m
 
