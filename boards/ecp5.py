@@ -31,6 +31,12 @@ from ..hdl.verilog import convert
 from .ecp5_cells import Ecp5Cells
 from .tools import ToolError, run_tool
 
+#: What synthesis takes a wire for, in ps. Its own 300 makes a way through many lookup tables look
+#: shorter than a memory's read, and so not worth shortening.
+WIRE_PS = 1000
+#: The default mapping of synthesis, but for the wire.
+_MAPPING = f"+&scorr; &sweep; &dc2; &dch -f -r; &ps; &if -W {WIRE_PS} {{D}} {{R}} -v; &mfs"
+
 
 class Registered(wiring.Component):
     """A component with a register at every pin, whose paths then count like those inside."""
@@ -62,8 +68,12 @@ PARTS = {
 def synthesize(config: Config, directory: Path, part: str = "machine") -> Path:
     """The ECP5 netlist (JSON) of `config`'s machine, or of one of PARTS."""
     (directory / "weft.v").write_text(convert(PARTS[part](config), "weft", Ecp5Cells()))
-    script = "read_verilog weft.v; synth_ecp5 -top weft -json weft.json"
-    run_tool("yosys", "-q", "-p", script, log=directory / "yosys.log")
+    script = (
+        "read_verilog weft.v",
+        f'scratchpad -set abc9.script "{_MAPPING}"',
+        "synth_ecp5 -top weft -json weft.json",
+    )
+    run_tool("yosys", "-q", *(f"-p{line}" for line in script), log=directory / "yosys.log")
     return directory / "weft.json"
 
 

@@ -57,16 +57,17 @@ class Guard(wiring.Component):
         ]
         # addr < base + size is the sign of addr - base - size - short, counted in pages. Three
         # numbers are added in a carry chain after a full adder for each bit.
-        addr, base, size = (Signal(self._config.addr_bits - page + 2, name=name) for name in "abc")
-        total = Signal(len(addr) + 1)
+        width = max(self._config.addr_bits, len(self.size)) - page + 2
+        addr, base, size = (
+            Signal(width, name=f"{name}_pages") for name in ("addr", "base", "size")
+        )
+        a, b, c = addr, ~base, ~size
+        total = Signal(width + 1)
         m.d.comb += [
             addr.eq(self.addr[page:]),
-            base.eq(~Cat(self.base[page:], Const(0, 2))),
-            size.eq(~Cat(self.size[page:], Const(0, len(size) - len(self.size) + page))),
-            total.eq(
-                Cat(1, addr ^ base ^ size)
-                + Cat(~short, 1, ((addr & base) | (addr & size) | (base & size))[:-1])
-            ),
+            base.eq(self.base[page:]),
+            size.eq(self.size[page:]),
+            total.eq(Cat(1, a ^ b ^ c) + Cat(~short, 1, ((a & b) | (a & c) | (b & c))[:-1])),
             self.ok.eq((self.addr[page:] >= self.base[page:]) & total[-1] & (last == in_page)),
         ]
         return m

@@ -437,8 +437,9 @@ def store(b: Bench, damage: Damage = None) -> None:
     # The splitter hands out everything, and marks the end.
     splitter = {
         name: dut[f"splitter.{name}"]
-        for name in ("row_valid", "valid", "spare_valid", "burst__valid", "final_row", "spare")
-    }
+        for name in ("row_valid", "valid", "spare_valid", "burst__valid", "final_row", "spare",
+                     "left", "room", "to_page", "last")
+    }  # fmt: skip
     output = Value.cast(dut["splitter.burst__payload"])
     rows, left = splitter["row_valid"], splitter["valid"]
     spare, offered = splitter["spare_valid"], splitter["burst__valid"]
@@ -454,6 +455,10 @@ def store(b: Bench, damage: Damage = None) -> None:
     b.claim("row_end_is_last", ~(left & splitter["final_row"]) | ~rows)
     b.claim("all_given", ~(unit.busy & all_given) | nothing)
     b.claim("spare_behind", ~spare | offered)
+    to_page, room = splitter["to_page"], splitter["room"]
+    b.claim("room", ~left | (room == Mux(to_page < longest, to_page, longest - 1)))
+    is_last = splitter["left"] <= room
+    b.claim("last_burst", ~left | (splitter["last"] == is_last))
     b.claim("output_fits", ~offered | (output[32:40] < longest))
     b.claim("spare_fits", ~spare | (Value.cast(splitter["spare"])[32:40] < longest))
 

@@ -208,7 +208,7 @@ def control(b: Bench, damage: Damage = None) -> None:
     # Where the program ends.
     space = 1 << TINY.addr_bits
     b.claim("program_ends_in_space", implies(
-        dut["registers.program_lo"] % PAGE_BYTES == 0,
+        dut.start & (dut["registers.program_lo"] % PAGE_BYTES == 0),
         dut.base + dut.count * INSTRUCTION_BYTES <= space))  # fmt: skip
 
 

@@ -186,6 +186,7 @@ def fetch(b: Bench, bus_bits: int, damage: Damage = None) -> None:
     b.claim("index", dut["index"] == handed % FETCH_BUFFER)
     b.claim("write", dut["write__addr"] == complete % rows)
     b.claim("left", dut["left"] + handed == count)
+    b.claim("ended", ~started | (dut["ended"] == (dut["left"] == 0)))
     b.claim("active", dut["active"] == started)
     b.claim("still", started | ((asked == 0) & (dut["asked"] == 0)))
     kept = dut.word("store", row % rows)
