@@ -112,6 +112,7 @@ class BurstSplitter(wiring.Component):
         # Row stage: the next row to split.
         new = self.transfer.payload
         row_valid = Signal()
+        vacant = Signal(init=1)  # not row_valid
         row_addr = Signal(config.addr_bits + 1)  # the highest bit: beyond the address space
         # A legal offset, pitch and length add to less than two more bits.
         row_end = Signal(len(new.offset) + 2)
@@ -124,13 +125,13 @@ class BurstSplitter(wiring.Component):
         load = Signal()
         take = Signal()
         m.d.comb += [
-            self.transfer.ready.eq(~row_valid),
+            self.transfer.ready.eq(vacant),
             load.eq(self.transfer.valid & self.transfer.ready),
         ]
         with m.If(load):
-            m.d.sync += row_valid.eq(1)
+            m.d.sync += [row_valid.eq(1), vacant.eq(0)]
         with m.Elif(take):
-            m.d.sync += row_valid.eq(rows_left != 0)
+            m.d.sync += [row_valid.eq(rows_left != 0), vacant.eq(rows_left == 0)]
         # An empty stage takes what is offered, whether or not it is valid.
         with m.If(~row_valid):
             m.d.sync += [

@@ -110,12 +110,13 @@ class FetchUnit(wiring.Component):
                 self.o.payload.pc.eq(0),
             ]
         with m.Else():
-            m.d.sync += [
-                left.eq(left - taken),
-                ended.eq(Mux(taken, left == 1, ended)),
-                free.eq(free - requested + taken),
-                self.o.payload.pc.eq(self.o.payload.pc + taken),
-            ]
+            m.d.sync += free.eq(free - requested + taken)
+            with m.If(taken):
+                m.d.sync += [
+                    left.eq(left - 1),
+                    ended.eq(left == 1),
+                    self.o.payload.pc.eq(self.o.payload.pc + 1),
+                ]
         return m
 
     def _ask(self, m: Module, asked: Signal) -> Signal:

@@ -438,7 +438,7 @@ def store(b: Bench, damage: Damage = None) -> None:
     splitter = {
         name: dut[f"splitter.{name}"]
         for name in ("row_valid", "valid", "spare_valid", "burst__valid", "final_row", "spare",
-                     "left", "room", "to_page", "last")
+                     "left", "room", "to_page", "last", "vacant")
     }  # fmt: skip
     output = Value.cast(dut["splitter.burst__payload"])
     rows, left = splitter["row_valid"], splitter["valid"]
@@ -455,6 +455,7 @@ def store(b: Bench, damage: Damage = None) -> None:
     b.claim("row_end_is_last", ~(left & splitter["final_row"]) | ~rows)
     b.claim("all_given", ~(unit.busy & all_given) | nothing)
     b.claim("spare_behind", ~spare | offered)
+    b.claim("vacant", splitter["vacant"] == ~rows)
     to_page, room = splitter["to_page"], splitter["room"]
     b.claim("room", ~left | (room == Mux(to_page < longest, to_page, longest - 1)))
     is_last = splitter["left"] <= room

@@ -115,6 +115,7 @@ def transfers(b: Bench, config: Any, beats: int, narrow: bool, damage: Damage = 
     b.claim("spare_behind", ~spare_valid | valid)
     r = {n: dut[n] for n in ("row_valid", "row_addr", "row_end", "row_beats", "pitch", "size")}
     there = r["row_valid"]
+    b.claim("vacant", dut["vacant"] == ~there)
     b.claim("row_addr", ~there | (r["row_addr"] == (row.base + row.offset)[: bits + 1]))
     b.claim("row_end", ~there | (r["row_end"] == row.offset + row.length))
     b.claim("row_beats", ~there | ((r["row_beats"] + 1) * bus == up(row.length, bus)))
