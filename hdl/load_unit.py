@@ -141,7 +141,7 @@ class LoadUnit(wiring.Component):
         connect(m, splitter.fault, flipped(self.fault))
         m.d.sync += [
             in_flight.eq(in_flight + start - done),
-            busy.eq(start | (busy & ~(done & (in_flight == 1)))),
+            busy.eq(start | (in_flight != done)),
         ]
 
         # Data half: `addr` is where the next beat goes.

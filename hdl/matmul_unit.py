@@ -265,7 +265,7 @@ class MatmulUnit(wiring.Component):
 
         m.submodules.posts = posts = fifo.SyncFIFO(width=8, depth=instructions_in_flight(config))
         posted = Signal()  # there are some
-        m.d.sync += posted.eq(posts.w_en | (posted & ~(posts.r_en & (posts.level == 1))))
+        m.d.sync += posted.eq(posts.w_en | (posts.level != posts.r_en))
         m.d.comb += [
             posts.w_en.eq(control.last),
             posts.w_data.eq(job.post),

@@ -84,7 +84,7 @@ class InstructionQueue(wiring.Component):
                 m.d.sync += read.addr.eq(after(read.addr))
         m.d.sync += [
             level.eq(level + kept - leaves),
-            room.eq(leaves | (room & ~(kept & (level == behind - 1)))),
-            stored.eq(kept | (stored & ~(leaves & (level == 1)))),
+            room.eq(leaves | (level != Mux(kept, behind - 1, behind))),
+            stored.eq(kept | (level != leaves)),
         ]
         return m

@@ -135,7 +135,7 @@ class StoreUnit(wiring.Component):
             ]
         m.d.sync += [
             credit.eq(credit - read + self.write.sent),
-            some_credit.eq(self.write.sent | (some_credit & ~(read & (credit == 1)))),
+            some_credit.eq(self.write.sent | (credit != read)),
         ]
 
         # What was read arrives in order, ACT_READ_LATENCY cycles later.

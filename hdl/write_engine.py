@@ -230,7 +230,7 @@ class WriteEngine(wiring.Component):
             failed.eq(axi.bvalid & axi.bresp[1]),
             self.beats.eq(sent),
             sending.eq(sending + issued - sent_last),
-            some_sending.eq(issued | (some_sending & ~(sent_last & (sending == 1)))),
+            some_sending.eq(issued | (sending != sent_last)),
             open_bursts.eq(open_bursts + issued - answered),
             # A burst that is refused counts for a cycle.
             none.eq(~issue & (open_bursts == answered)),
@@ -242,7 +242,7 @@ class WriteEngine(wiring.Component):
         with m.Else():
             m.d.sync += [
                 whole.eq(whole + push_last - issue),
-                some_whole.eq(push_last | (some_whole & ~(issue & (whole == 1)))),
+                some_whole.eq(push_last | (whole != issue)),
             ]
         m.d.comb += [
             self.port.sent.eq(self.beats),

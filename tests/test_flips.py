@@ -95,6 +95,7 @@ ADDRESSES = (
     *(".registers.program_", ".registers.const_", ".registers.output_", ".frontend.fetch."),
     *(".load_unit.splitter.", ".store_unit.splitter.", ".write_engine.bursts."),
     *(".read_engine.address.", ".write_engine.address.", ".write_engine.whole"),
+    *(".write_engine.some_whole", ".write_engine.some_sending"),
 )
 
 

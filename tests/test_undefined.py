@@ -59,7 +59,7 @@ def without_reset(verilog: str, module: str, register: str) -> str:
 @pytest.mark.parametrize(
     ("module", "register", "output"),
     [
-        ("weft_write_engine", "whole", "m_axi_awvalid"),
+        ("weft_write_engine", "some_whole", "m_axi_awvalid"),
         ("weft_registers", "has_address", "s_axil_awready"),
     ],
 )
