@@ -47,6 +47,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "front end": (".frontend.",),
     "gates, semaphores, queues": (
         *("_gate.", ".semaphores.", "_queue.", ".core.overflowing"),
+        ".core.faults__",
         *(f".core.{unit.name.lower()}_active" for unit in Unit),
     ),
     "LOAD": (".load_unit.",),
