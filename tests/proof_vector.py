@@ -74,7 +74,7 @@ def vector(b: Bench, damage: Damage = None) -> None:
     b.claim("idle", dut["idle"] == ~busy)
     b.claim("counts", implies(busy, Cat(c != 0 for c in counts).all()))
     single = Cat(c <= stride for c, stride in zip(counts, STRIDES, strict=True))
-    b.claim("once", implies(busy, dut["once"][:3] == single))
+    b.claim("once", implies(busy, dut["~once"][:3] == single))
 
     # Every stage's windows, from the loops over elements to those over results.
     issued, arrived = dut["issued"], dut["~arrived"]
