@@ -311,6 +311,26 @@ JOINED = [
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.name)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_concatenation_may_be_the_last(config: Config, batch: int):
+    """Of its parts, one is joined of such that lie on no bus beats: it is stored as a whole."""
+    rng = np.random.default_rng(0)
+    beat = config.bus_bytes
+    x = networks.Tensor("x", 5, 4, 6, 1.0)
+    parts = [
+        networks.conv(rng, f"p{i}", x, n, config.multiplier_bits)
+        for i, n in enumerate([3, beat - 3, beat])
+    ]
+    first, second, third = (out.name for _, out in parts)
+    inner, outer = (networks.Tensor(f"joined{n}", 5, 4, n * beat, 1.0) for n in (1, 2))
+    nodes = [
+        (Concat("inner", (first, second), inner.name), inner),
+        (Concat("outer", (inner.name, third), outer.name), outer),
+    ]
+    check_golden(networks.graph("last", x, *parts, *nodes), config, batch=batch)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.name)
 @pytest.mark.parametrize("channels", JOINED, ids=str)
 @pytest.mark.parametrize("size", [4, 16])
 def test_concatenation(config: Config, channels: list[int], size: int):
