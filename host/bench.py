@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,7 +49,7 @@ JSON_KEYS = (
     ),
     *("utilization", "mismatches", "seconds", "layers"),
 )
-#: How often the host's part is timed.
+#: How often the host's part, and the timing model, are timed.
 _TRIES = 3
 #: Seconds between two looks at how far a run is.
 _POLL = 0.2
@@ -126,6 +127,11 @@ class Result:
     processor_seconds
         The same, of all processors together: unlike `seconds` they do not depend on what else the
         computer does.
+    device_seconds
+        Of a processor, that the backend spent on the network itself; nothing where it is a process
+        of its own.
+    model_seconds
+        Of a processor, that the timing model needs for all counters.
     host_seconds
         That the host needs for what it computes between runs of the machine.
     """
@@ -152,6 +158,8 @@ class Result:
     as_predicted: bool
     seconds: float
     processor_seconds: float
+    device_seconds: float
+    model_seconds: float
     host_seconds: float
     peers: tuple[PeerCycles, ...]
     layers: tuple[LayerResult, ...]
@@ -303,10 +311,24 @@ def _result(name: str, backend: str, graph: Graph, report: Report, worked: float
         as_predicted=bool(report.as_predicted),
         seconds=round(report.seconds, 3),
         processor_seconds=round(worked, 3),
+        device_seconds=round(report.device_seconds, 6),
+        model_seconds=round(_model_seconds(report), 6),
         host_seconds=round(_host_seconds(report.program), 6),
         peers=_peers(name, rows, config),
         layers=tuple(rows),
     )
+
+
+def _model_seconds(report: Report) -> float:
+    """Median processor seconds, of some tries, in which the timing model predicts a network."""
+    memory = {"latency": report.latency, "beat_interval": report.beat_interval}
+    tries = []
+    for _ in range(_TRIES):
+        start = time.thread_time()
+        for code in report.program.runs:
+            assert predict(report.program.config, code, **memory).counters
+        tries.append(time.thread_time() - start)
+    return median(tries)
 
 
 def _host_seconds(program: Program) -> float:

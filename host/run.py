@@ -53,6 +53,7 @@ class Report:
     """What came of running a program over a set of inputs.
 
     `memory` says what the device's memory is where it is not the one that the timing model knows.
+    `device_seconds` is the processor time of this thread while the device ran the program.
     """
 
     program: Program
@@ -65,6 +66,7 @@ class Report:
     mismatches: int | None = None
     counters: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
+    device_seconds: float = 0.0
 
     @property
     def images(self) -> int:
@@ -212,7 +214,9 @@ def run(
             checked = None
             if inspect is not None and checker is not None:
                 checked = pool.submit(inspect.execute, checker, x)
+            begin = time.thread_time()
             segments, results = program.execute(device, x)
+            report.device_seconds += time.thread_time() - begin
             out = program.images(program.output, segments)[:count]
             report.outputs += list(out)
             if all(result.counters for result in results):

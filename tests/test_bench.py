@@ -51,6 +51,7 @@ def test_layers_add_up():
     assert result.ratio == result.cycles / 6787
     assert result.utilization == pytest.approx(416_520 / 256 / result.cycles)
     assert result.ideal_cycles == -(-416_520 // 256)
+    assert min(result.device_seconds, result.model_seconds) > 0
     for layer in result.layers:
         assert 0 < sum(layer.stalls.values()) < layer.cycles
         assert layer.ratio == layer.cycles / layer.bound_cycles

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 from weft.host import shapes
 
-from . import campaigns
+from . import campaigns, results
 from .campaigns import __main__ as runner
 from .campaigns import networks, programs, scalesim
 
@@ -84,6 +84,20 @@ def test_a_slower_network_is_a_failure(monkeypatch, capsys, tmp_path):
         table.write_text(json.dumps({text: {"tiny, latency 50": {"cycles": before}}}))
         assert networks.main(options) == wrong
     assert f"takes {cycles} cycles, the table says {cycles // 2}" in capsys.readouterr().out
+
+
+def test_speeds_of_networks_are_recorded(monkeypatch, tmp_path):
+    """Of those that ran; what is known of others stays."""
+    monkeypatch.setattr(results, "FILE", tmp_path / "r.json")
+    results.FILE.write_text("{}")
+    speed = {"cycles": 7138, "rtl_seconds": 0.04, "model_seconds": 0.004}
+    networks.record({"resnet18": speed, "lenet": speed}, 1)
+    networks.record({"mlp": speed}, 0)
+    (found,) = json.loads(results.FILE.read_text()).values()
+    assert found["failures"] == 0
+    assert list(found["speeds"]) == ["lenet", "mlp", "resnet18"]
+    with pytest.raises(SystemExit):
+        networks.main(["lenet", "--config", "tiny", "--write"])
 
 
 def test_a_difference_from_scale_sim_is_a_failure(monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""The page on verification: its table is what the campaigns recorded, its campaigns exist."""
+"""The page on verification: its tables are what the campaigns recorded, its campaigns exist."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_campaigns_and_files_exist():
     assert not [name for name in files if not [*ROOT.glob(name)]]
 
 
-def test_the_table(tmp_path, monkeypatch):
+def test_the_tables(tmp_path, monkeypatch):
     clock = results.Clock()
     monkeypatch.setattr(results, "FILE", tmp_path / "r.json")
     results.write_cases("programs", 3000, 1, clock, 2)
@@ -53,3 +53,6 @@ def test_the_table(tmp_path, monkeypatch):
     assert verification.table(found).splitlines()[2] == (
         "| `programs` | 3,000 | 1 | 90 s | 60 s | 20 ms |"
     )
+    speed = {"cycles": 7138, "rtl_seconds": 0.04, "model_seconds": 0.004}
+    found["networks"] = {"speeds": {"lenet": speed}}
+    assert verification.speeds(found).splitlines()[2] == "| `lenet` | 7,138 | 0.04 s | 4 ms | 10 |"

@@ -1,4 +1,4 @@
-"""The table of docs/verification.md, from the campaigns' results in docs/robustness.json.
+"""The tables of docs/verification.md, from the campaigns' results in docs/robustness.json.
 
 usage: python tools/verification.py
 """
@@ -29,10 +29,24 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def speeds(results: dict[str, Any]) -> str:
+    """How long RTL and timing model take for each network."""
+    lines = ["| Network | Cycles | RTL | Model | RTL / model |", "|---|---:|---:|---:|---:|"]
+    for name, found in results.get("networks", {}).get("speeds", {}).items():
+        rtl, model = found["rtl_seconds"], found["model_seconds"]
+        lines.append(
+            f"| `{name}` | {found['cycles']:,} | {rtl:.2f} s | {1000 * model:,.0f} ms "
+            f"| {rtl / model:.0f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 def fill(text: str, results: dict[str, Any]) -> str:
-    """The page with its table replaced."""
-    mark = re.compile(r"(?<=<!-- campaigns -->\n).*?(?=<!-- /campaigns -->)", re.DOTALL)
-    return mark.sub(lambda _: table(results), text)
+    """The page with its tables replaced."""
+    for name, make in (("campaigns", table), ("speeds", speeds)):
+        mark = re.compile(rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)", re.DOTALL)
+        text = mark.sub(lambda _, make=make: make(results), text)
+    return text
 
 
 if __name__ == "__main__":
