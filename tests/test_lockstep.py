@@ -29,8 +29,8 @@ FAULTS = {
     ),
     "MAX takes the minimum": (
         "vector_unit_lane",
-        r"\$signed\(value\) > \$signed\(reduced\)",
-        "(($signed(value) > $signed(reduced)) ^ fault)",
+        r"\$signed\(\\byte \) > \$signed\(reduced\[7:0\]\)",
+        r"(($signed(\\byte ) > $signed(reduced[7:0])) ^ fault)",
     ),
     "LOAD subtracts its pitch": (
         "load_unit",
