@@ -46,7 +46,7 @@ class InstructionQueue(wiring.Component):
         m = Module()
         behind = self._depth - 1
         m.submodules.store = store = memory.Memory(
-            shape=self._entry.as_shape().width, depth=behind, init=[]
+            shape=self._entry.as_shape().width, depth=max(behind, 2), init=[]
         )
         write = store.write_port()
         read = store.read_port(domain="comb")

@@ -8,6 +8,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from .delay import delay
 from .isa import Opcode, Reduce
 from .numerics import PARAMETER_BYTES
 from .parameter_fetch import ParameterFetch
@@ -273,7 +274,12 @@ class VectorUnit(wiring.Component):
                 result = lookup.result
                 wrongs.append(lookup.wrong)
             m.d.comb += self.out.data[k].eq(result)
-        m.d.comb += self.wrong.eq(Cat(wrongs).any())
+        # The tables are read in every cycle; only what becomes a byte of a result counts.
+        wrong = Cat(wrongs)
+        if self._config.parity and wrongs:
+            bytes_ = self.out.mask & self.out.en.replicate(lanes)
+            wrong &= delay(m, bytes_, JUMP_LEAD + 1, name="used")
+        m.d.comb += self.wrong.eq(wrong.any())
 
         # Results: group, y, x. Addresses go ahead of them.
         m.submodules.outputs = outputs = Loops(widths=(12, 10, 10), strides=(lanes, 1, 1))

@@ -154,12 +154,30 @@ class Bench:
             session = scattered(self.config, job, place, watchdog=watchdog, tight=tight)
         self._session = session
         self.machine.map(*session.regions)
+        self._expect(session)
+        for name, value in session.setup:
+            self.write(name, value)
+
+    def place_program(self, base: int, size: int, code: bytes, offset: int = 0) -> None:
+        """Place another program for the prepared one: the window, and `code` in the memory there.
+
+        `base`, `size` in bytes; of the window there is memory only for `code`, at `offset`.
+        """
+        session = self._session
+        assert session is not None
+        self.machine.map(*session.regions, (base + offset, bytearray(code)))
+        self._expect(session)
+        self.machine.window(base, size, writable=False)
+        self.write("PROGRAM_LO", base & 0xFFFF_FFFF)
+        self.write("PROGRAM_HI", base >> 32)
+        self.write("PROGRAM_SIZE", size)
+
+    def _expect(self, session: Session) -> None:
+        """Tell the memory where bursts may go."""
         values = dict(session.setup)
         for name in ("PROGRAM", *(segment.name for segment in Segment)):
             base = values[f"{name}_HI"] << 32 | values[f"{name}_LO"]
             self.machine.window(base, values[f"{name}_SIZE"], writable=name != "PROGRAM")
-        for name, value in session.setup:
-            self.write(name, value)
 
     def go(self) -> None:
         """Start what is prepared."""

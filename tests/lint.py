@@ -5,12 +5,26 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from weft.hdl import verilog
-from weft.hdl.config import Config
+from weft.hdl.config import PRESETS, Config
 from weft.tb.devices import machine_verilog
 from weft.tb.tools import find_verilator
+
+#: Machines at the ends of what configurations may say.
+ENDS = {
+    "least": replace(
+        PRESETS["tiny"],
+        **{"act_banks": 2, "queue_depth": 2, "tables": 0, "vector_lanes": 1, "multiplier_bits": 8},
+    ),
+    "most": replace(
+        PRESETS["tiny"],
+        **{"act_banks": 16, "queue_depth": 32, "tables": 8, "vector_lanes": 4, "addr_bits": 64},
+        **{"multiplier_bits": 32, "burst_beats": 256, "read_beats": 4096},
+    ),
+}
 
 
 def lint(*files: Path) -> subprocess.CompletedProcess:

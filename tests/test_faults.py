@@ -288,6 +288,24 @@ def test_windows_without_memory_or_beyond_the_address_space(bench, opcode):
         bench.check_recovery()
 
 
+def test_program_at_the_top_of_the_address_space(bench):
+    """A window that goes on beyond 2^addr_bits has the instructions up to there."""
+    job, top = bench.gemm.job(), 1 << bench.config.addr_bits
+    end = encode(Instruction(Opcode.END, {"tag": 5}))
+    load = encode(Instruction(Opcode.LOAD, {"segment": Segment.INPUT})) * 127
+    for code, error in (
+        (load + end, (Error.NONE, 0)),
+        (load + load[:32], (Error.PROGRAM_END, 4096)),
+    ):
+        for size in (4096, 8192, 1 << 28):
+            bench.prepare(job)
+            bench.place_program(top - 4096, size, code)
+            bench.go()
+            assert bench.finish().error == error
+            assert bench.reset() == 0
+    bench.check_known()
+
+
 @pytest.mark.parametrize("opcode", [Opcode.LOAD, Opcode.STORE], ids=lambda o: o.name)
 def test_errors_far_into_a_program(tiny_bench, opcode):
     """The program counter that is reported has all its bits."""

@@ -5,9 +5,13 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from weft.hdl.config import PRESETS
+from weft.hdl.isa import Memory, Opcode, Segment, Unit
+from weft.hdl.numerics import Parameter
 from weft.hdl.registers import REGISTERS, Error
+from weft.host.device import Job
 from weft.host.timing.machine import predict
 from weft.tb import fast
 from weft.tb.memory_model import Options
@@ -28,6 +32,7 @@ from .flips import (
     random_program,
     windows,
 )
+from .programs import Generator
 
 TINY = replace(PRESETS["tiny"], name="tiny with parity", parity=True)
 
@@ -156,7 +161,7 @@ def test_parity_costs_no_time(net):
 
 
 #: Memories, and what part of each to hit: the first addresses, where the network lies.
-MEMORIES = {"ACT": 32, "WGT": 8, "ACC": 8, "PAR": 8}
+MEMORIES = {"ACT": 32, "WGT": 8, "ACC": 8, "PAR": 8, "tables": 1}
 
 
 def test_parity_lets_no_flip_of_a_memory_through(sampler, net):
@@ -164,7 +169,7 @@ def test_parity_lets_no_flip_of_a_memory_through(sampler, net):
     found = dict.fromkeys(MEMORIES, 0)
     rng = random.Random(0)
     for name, part in MEMORIES.items():
-        for _ in range(60):
+        for _ in range(100):
             flip = sampler.draw(name, net.cycles, rng)
             flip = replace(flip, word=rng.randrange(flip.element.words // part))
             outcome, result = net.execute(flip)
@@ -176,6 +181,42 @@ def test_parity_lets_no_flip_of_a_memory_through(sampler, net):
             pairs = zip(*outputs, strict=True)
             assert all(got in allowed for got, *allowed in pairs), f"{flip}: wrong bytes stored"
     assert all(found.values()), found
+
+
+def test_parity_of_a_table_counts_only_where_it_is_used(sampler):
+    """Entries flip before the LOAD that writes them all, and behind it; few of them are used."""
+    values = np.random.default_rng(1).integers(-128, 128, 4096).astype(np.int8)
+    pool = {"channels": 3, "oy": 2, "ox": 3, "sy": 1, "sx": 1, "src_row": 16, "src_pixel": 4}
+    pool |= {"height": 99, "width": 99, "dst": 1024, "dst_row": 12, "dst_pixel": 4, "table": 1}
+    program = Generator(TINY).assemble(
+        1,
+        [
+            (Opcode.LOAD, {"memory": Memory.TBL, "segment": Segment.INPUT, "length": 256}),
+            (Opcode.LOAD, {"memory": Memory.PAR, "segment": Segment.CONST, "length": 128}),
+            (Opcode.LOAD, {"segment": Segment.INPUT, "offset": 256, "length": 256}),
+            (Opcode.POOL, pool),
+            (Opcode.STORE, {"segment": Segment.OUTPUT, "local": 1024, "length": 24}),
+        ],
+    )
+    unity = Parameter(multiplier=1 << 16, shift=16).encode()
+    const, _, *others = program.job.segments
+    parts = (8 * unity + const[128:], values.tobytes(), *others)
+    subject = Subject(TINY, Job(program.job.code, parts), Options(latency=50))
+    used = {
+        (channel % 2, int(values[256 + 16 * y + 4 * x + channel]) + 128)
+        for y in range(2)
+        for x in range(3)
+        for channel in range(3)
+    }
+    loaded = predict(TINY, program.job.code, latency=50).timeline[Unit.LOAD][0][2]
+    lanes = sorted(sampler.elements["tables"], key=lambda element: element.name)
+    for lane, element in enumerate(lanes):
+        for entry in range(TINY.tbl_bytes):
+            word, bit = divmod(9 * entry + 3, element.bits)
+            before, _ = subject.execute(Flip(element, word, bit, 5))
+            assert before.fate == Fate.MASKED, (lane, entry)
+            after, _ = subject.execute(Flip(element, word, bit, int(loaded) + 2))
+            assert (after.error == Error.PARITY) == ((lane, entry) in used), (lane, entry)
 
 
 def test_comes_up_from_any_state(net):

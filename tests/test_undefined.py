@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,11 +20,13 @@ from .programs import Generator
 TINY = PRESETS["tiny"]
 
 
-def test_random_program():
+@pytest.mark.parametrize("parity", [False, True], ids=["plain", "parity"])
+def test_random_program(parity):
     """x in every register and memory: exact results, no x on an output that counts."""
-    program = filled_program(TINY, 0)
-    expected = GoldenDevice(TINY).run(program.job)
-    got = IcarusDevice(TINY, undefined=True, latency=7, stalls=1).run(program.job).require()
+    config = replace(TINY, parity=parity)
+    program = filled_program(config, 0)
+    expected = GoldenDevice(config).run(program.job)
+    got = IcarusDevice(config, undefined=True, latency=7, stalls=1).run(program.job).require()
     assert got.segments == expected.segments
     assert got.tag == expected.tag
 

@@ -17,7 +17,7 @@ from weft.hdl.merge import merge_modules
 from weft.hdl.registers import REGISTER_ADDR_BITS
 from weft.tb.tools import find_icarus
 
-from .lint import complaints, lint, rules
+from .lint import ENDS, complaints, lint, rules
 
 CONFIG = PRESETS["tiny"]
 
@@ -90,6 +90,11 @@ def test_verilator_lint_is_clean(file):
 def test_lint_is_clean_at_every_bus_width(bus_bits: int):
     config = Config(rows=4, cols=8, bus_bits=bus_bits, vector_lanes=1, act_bytes=16384)
     assert complaints(config) == ""
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_lint_is_clean_at_the_ends_of_configurations(name: str):
+    assert complaints(ENDS[name]) == ""
 
 
 @pytest.mark.parametrize(("preset", "more"), [("tiny", True), ("default", False)])

@@ -126,7 +126,7 @@ def verilog_section(found: Found) -> str:
     edges: dict[str, int] = {}
     for module, ports in found["ports not toggled"].items():
         for port, (count, bits) in ports.items():
-            why = port_reason(module, port) or OPEN
+            why = port_reason(module, port, bits) or OPEN
             groups.setdefault(why, []).append(f"`{module}.{port}`[{bits}]")
             edges[why] = edges.get(why, 0) + count
     text += "\nBits of ports that never rose or never fell, by the reason:\n\n"

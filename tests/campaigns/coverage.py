@@ -1,9 +1,10 @@
 """Coverage: lines and port toggles of the Verilog, and the plan of what must happen on it.
 
 Random programs, broken programs, errors at every opcode, all registers, programs at the ends of
-what fields can hold (``tests/reach.py``) and flipped bits run on a Verilator build that counts
-(``tests/verilog_coverage.py``). Errors and random programs run under every condition of the bus of
-``tests/functional.py``, whose plan must be reached completely.
+what fields can hold (``tests/reach.py``), the ends of long ones (``tests/late.py``) and flipped
+bits run on a Verilator build that counts (``tests/verilog_coverage.py``). Errors and random
+programs run under every condition of the bus of ``tests/functional.py``, whose plan must be reached
+completely.
 """
 
 from __future__ import annotations
@@ -21,15 +22,17 @@ from weft.host.device import DeviceError
 from weft.tb import fast
 from weft.tb.session import DONE
 
-from .. import functional, measures, reach, test_faults
+from .. import functional, late, measures, reach, test_faults
 from ..faults import Bench
-from ..flips import check_control, check_guard
+from ..flips import check_address_registers, check_control, check_guard
 from ..programs import Generator
 from ..verilog_coverage import Point, by_module, counts, library, port_bit, ranges
 from . import broken
 
 #: Bit of CONTROL.
 LOCK = 4
+#: Share of the lines that must be reached.
+WANTED = 0.95
 #: Instructions of the longest program.
 LONG = 1 << 18
 
@@ -48,6 +51,7 @@ def exercise(bench: Bench, programs: int) -> functional.Seen:
         stimulus = functional.Stimulus(program.job)
         functional.run(bench, stimulus, seen, stalls, seed + 1, place=seed + 1)
     test_faults.test_semaphores_left_and_overflowing(bench)
+    test_faults.test_program_at_the_top_of_the_address_space(bench)
     jobs = [
         program.job for program in (*reach.programs(bench.config), *reach.pitches(bench.config))
     ]
@@ -57,7 +61,9 @@ def exercise(bench: Bench, programs: int) -> functional.Seen:
         assert bench.finish(1 << 30).status == DONE
         bench.reset(hard=True)
     check_guard(bench)
+    check_address_registers(bench)
     check_control(bench)
+    late.check(bench)
     bench.reset(hard=True)
     if bench.config.name == "tiny":
         for seed in track(range(programs // 2), "Broken programs"):
@@ -142,7 +148,7 @@ def summary(config: Config, points: Counter[Point], seen: functional.Seen) -> di
 
 
 def main(args: Sequence[str] = ()) -> int:
-    """Run the campaign; returns how many points of the plan were not reached."""
+    """Run the campaign; returns how many points of the plan were missed, or whether lines were."""
     parser = argparse.ArgumentParser(prog="coverage", description=__doc__)
     parser.add_argument("--config", default="tiny", help="preset or TOML file (%(default)s)")
     parser.add_argument("--programs", type=int, default=120, help="random programs (%(default)s)")
@@ -161,4 +167,6 @@ def main(args: Sequence[str] = ()) -> int:
     if options.write:
         measures.write(f"coverage of {config.name}", found)
     machine.close()
-    return len(seen.missing())
+    pairs = [kinds["line"] for kinds in found["modules"].values() if "line" in kinds]
+    few = sum(covered for covered, _ in pairs) < WANTED * sum(lines for _, lines in pairs)
+    return len(seen.missing()) + few
