@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 from amaranth.hdl import Cat, Mux, Signal, Value
 from weft.hdl.burst import PAGE_BYTES
-from weft.hdl.config import PRESETS
+from weft.hdl.config import PRESETS, Config
 from weft.hdl.control import SETTLE, Control, State
 from weft.hdl.core import CORE_FAULTS
 from weft.hdl.gate import Gate
@@ -17,6 +20,8 @@ from .formal import Bench, Damage, Proof, implies, stuck
 from .proof_queues import UNIT
 
 TINY = PRESETS["tiny"]
+#: With upper words of addresses.
+FAR = replace(TINY, name="tiny with 64-bit addresses", addr_bits=64)
 
 
 def bit(mask: int) -> int:
@@ -62,9 +67,9 @@ def semaphores(b: Bench, damage: Damage = None) -> None:
     b.claim("posted_before", dut["posted"] == posted)
 
 
-def registers(b: Bench, damage: Damage = None) -> None:
+def registers(b: Bench, damage: Damage = None, config: Config = TINY) -> None:
     """The AXI-Lite slave, whatever its master does."""
-    dut = b.add(RegisterFile(TINY), damage)
+    dut = b.add(RegisterFile(config), damage)
     bus = dut.bus
     b.claim("write_response_holds", b.held(bus.bvalid, bus.bready, bus.bresp))
     b.claim("read_response_holds", b.held(bus.rvalid, bus.rready, Cat(bus.rdata, bus.rresp)))
@@ -85,7 +90,7 @@ def registers(b: Bench, damage: Damage = None) -> None:
     b.claim("whole_pages", Cat(value % PAGE_BYTES == 0 for value in low).all())
     b.claim("whole_instructions", dut.program_size % INSTRUCTION_BYTES == 0)
     for name in LOCKED:
-        none = ((1 << WORD_BITS) - 1) ^ writable(REGISTERS[name], TINY)
+        none = ((1 << WORD_BITS) - 1) ^ writable(REGISTERS[name], config)
         b.claim(f"{name}_has_no_other_bits", (getattr(dut, name.lower()) & none) == 0)
     # Their parity is right as long as no bit flips.
     strobes = [dut["mask"][8 * i : 8 * i + 8] for i in range(WORD_BITS // 8)]
@@ -102,9 +107,9 @@ def registers(b: Bench, damage: Damage = None) -> None:
     b.claim("never_corrupt", ~dut.corrupt)
 
 
-def control(b: Bench, damage: Damage = None) -> None:
+def control(b: Bench, damage: Damage = None, config: Config = TINY) -> None:
     """The control block; core, engines, bus and host do what they like."""
-    dut = b.add(Control(TINY, sources=CORE_FAULTS + 2), damage)
+    dut = b.add(Control(config, sources=CORE_FAULTS + 2), damage)
     for fault in dut.faults:
         b.assume("a fault has a code (decoder.dispatch)", implies(fault.valid, fault.code))
     state, killing, settle = dut["state"], dut["killing"], dut["settle"]
@@ -206,7 +211,7 @@ def control(b: Bench, damage: Damage = None) -> None:
     b.claim("locks_the_registers", dut["=locked"] == locked)
 
     # Where the program ends.
-    space = 1 << TINY.addr_bits
+    space = 1 << config.addr_bits
     b.claim("program_ends_in_space", implies(
         dut.start & (dut["registers.program_lo"] % PAGE_BYTES == 0),
         dut.base + dut.count * INSTRUCTION_BYTES <= space))  # fmt: skip
@@ -227,33 +232,44 @@ PROOFS = (
         },
         breaks_depth=6,
     ),
-    Proof(
-        name="control.registers",
-        says="AXI-Lite: no write or read is forgotten or answered twice, and an answer that waits "
-        "stays; registers under LOCK do not change; windows and programs begin at whole pages; "
-        "without flipped bits CORRUPT is never reported.",
-        of="RegisterFile",
-        sizes="tiny",
-        bench=registers,
-        breaks={"answers_only_writes": stuck("has_data", 1)},
+    *(
+        Proof(
+            name=f"control.registers{suffix}",
+            says="AXI-Lite: no write or read is forgotten or answered twice, and an answer that "
+            "waits stays; registers under LOCK do not change; windows and programs begin at whole "
+            "pages; without flipped bits CORRUPT is never reported.",
+            of="RegisterFile",
+            sizes=config.name,
+            bench=partial(registers, config=config),
+            slow=config is not TINY,
+            breaks={"answers_only_writes": stuck("has_data", 1)} if config is TINY else {},
+        )
+        for suffix, config in (("", TINY), ("_64", FAR))
     ),
-    Proof(
-        name="control.ends",
-        says="A run ends at END, at a fault, when asked to, and whatever happens as soon as "
-        "WATCHDOG ≠ 0 cycles passed without a completed instruction. Then, and after SOFT_RESET, "
-        f"the wait for the engines ends as soon as they are idle, {SETTLE} cycles on, and even if "
-        f"they never are after {SETTLE} + WATCHDOG cycles (unless it is written meanwhile). "
-        "SOFT_RESET is heard in every state, pulses `reset` and reaches idle; from the end of a "
-        "run by an error on `kill` is up until then. LOCK stays. `start` is up in a run's first "
-        "cycle only. The program ends where the address space does.",
-        of="Control",
-        sizes="tiny",
-        bench=control,
-        breaks={
-            "ends_without_completions": stuck("expired", 0),
-            "waits_end": stuck("settled", 0),
-            "reaches_idle": stuck("killing", 1),
-        },
-        breaks_depth=12,
+    *(
+        Proof(
+            name=f"control.ends{suffix}",
+            says="A run ends at END, at a fault, when asked to, and whatever happens as soon as "
+            "WATCHDOG ≠ 0 cycles passed without a completed instruction. Then, and after "
+            f"SOFT_RESET, the wait for the engines ends as soon as they are idle, {SETTLE} cycles "
+            f"on, and even if they never are after {SETTLE} + WATCHDOG cycles (unless it is "
+            "written meanwhile). SOFT_RESET is heard in every state, pulses `reset` and reaches "
+            "idle; from the end of a run by an error on `kill` is up until then. LOCK stays. "
+            "`start` is up in a run's first cycle only. The program ends where the address space "
+            "does.",
+            of="Control",
+            sizes=config.name,
+            bench=partial(control, config=config),
+            slow=config is not TINY,
+            breaks={
+                "ends_without_completions": stuck("expired", 0),
+                "waits_end": stuck("settled", 0),
+                "reaches_idle": stuck("killing", 1),
+            }
+            if config is TINY
+            else {},
+            breaks_depth=12,
+        )
+        for suffix, config in (("", TINY), ("_64", FAR))
     ),
 )

@@ -191,6 +191,7 @@ PROOFS = (
         sizes="tiny",
         bench=store,
         slow=True,
+        breaks={"one_at_a_time": stuck("unit__instr__ready", 1)},
     ),
     *(
         Proof(
