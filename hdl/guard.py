@@ -127,12 +127,12 @@ class AddressRegister(wiring.Component):
             Cat(self.valid, self.o_len, self.o_addr[self._shift :]).eq(held),
             following.eq(Mux(self.load, new, Cat(waits, held[1:]))),
         ]
-        # Parities of both before the choice, for `load` comes late.
-        rest = Mux(right, word[1:].xor(), (~inverted[1:]).xor())
+        # Parities of both before the choice, for `load` comes late. When a flip of `word` is put
+        # right the parity is of what it was, and wrong for a cycle; the other copy is right then.
         m.d.sync += [
             word.eq(following),
             inverted.eq(~following),
-            parity.eq(Mux(self.load, new.xor(), rest ^ waits)),
+            parity.eq(Mux(self.load, new.xor(), word[1:].xor() ^ waits)),
             mixed.eq(following[0] ^ following[1]),
         ]
         return m
