@@ -22,6 +22,7 @@ from weft.tb.session import DONE
 
 from . import (
     dense,
+    late,
     mutants,
     onchip,
     reach,
@@ -246,6 +247,7 @@ _WRITING = (
     ),
 )
 _FLIPS = ((check_address_registers,), (check_guard,))
+_LATE = ((late.check,),)
 _RESETS = (
     (test_faults_reset.test_soft_reset_repeated_in_every_cycle,),
     *_each(test_faults_reset.test_reset_in_every_cycle, False, True),
@@ -255,11 +257,11 @@ _DMA = {"load", "store", "read engine", "write engine"}
 _TESTS: dict[str, tuple[tuple, ...]] = {
     "array": (),
     "requantizer": (),
-    "decoder": _DECODING,
-    "load": _READING,
-    "store": _WRITING,
-    "read engine": (*_READING, *_FLIPS, *_RESETS),
-    "write engine": (*_WRITING, *_FLIPS, *_RESETS),
+    "decoder": (*_DECODING, *_LATE),
+    "load": (*_READING, *_LATE),
+    "store": (*_WRITING, *_LATE),
+    "read engine": (*_READING, *_FLIPS, *_RESETS, *_LATE),
+    "write engine": (*_WRITING, *_FLIPS, *_RESETS, *_LATE),
     "semaphores": _WAITING,
 }
 

@@ -32,7 +32,7 @@ EXPLAINED: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "semaphores",
-        r"const0 at .*semaphores\.\$procmux\$18759\[0\] \(procmux\.A\)",
+        r"const0 at .*semaphores\.\$procmux\$\d+\[0\] \(procmux\.A\)",
         "a register that says that all semaphores are zero, wrong only while the core is in reset "
         "and in a run's first cycle, long before there can be an END to look at it",
     ),

@@ -114,15 +114,17 @@ def pitches(config: Config) -> Iterator[RandomProgram]:
 
 
 def lengths(config: Config) -> Iterator[RandomProgram]:
-    """Rows of each power of two of beats, and some beats more."""
+    """Rows of each power of two of beats, and some beats more; they begin within a page."""
     generator, bus = Generator(config), config.bus_bytes
     for bit in range(21 - bus.bit_length()):
-        length = ((1 << bit) + 5) * bus + 3
+        length, offset = ((1 << bit) + 5) * bus + 3, (21 << bit % 2) * bus
+        row = {"offset": offset, "length": length}
         steps = [
-            (Opcode.LOAD, {"segment": Segment.INPUT, "length": length, "local": bit}),
-            (Opcode.STORE, {"segment": Segment.OUTPUT, "length": length, "local": 64 - bit}),
+            (Opcode.LOAD, {**row, "segment": Segment.INPUT, "local": bit}),
+            (Opcode.STORE, {**row, "segment": Segment.OUTPUT, "local": 64 - bit}),
         ]
-        yield generator.assemble(bit, steps, (16384, length, length, 8192))
+        size = offset + length
+        yield generator.assemble(bit, steps, (16384, size, size, 8192))
 
 
 def long(config: Config, count: int) -> Job:

@@ -100,6 +100,9 @@ def illegal_fields() -> Iterator[tuple[bytes, Error]]:
     for opcode in (Opcode.DRAIN, Opcode.POOL):
         for window in ({"ry": 2}, {"rx": 2}, {"ry": 15, "rx": 15}):
             yield Instruction(opcode, {"reduce": Reduce.NONE, **window}).encode(), Error.FIELD
+        for reduce in (Reduce.MAX, Reduce.SUM):
+            for name in ("ry", "rx"):
+                yield raw(Instruction(opcode, {"reduce": reduce}), **{name: 0}), Error.FIELD
 
 
 def misaligned(config: Config) -> Iterator[tuple[bytes, Error]]:
