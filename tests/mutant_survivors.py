@@ -8,9 +8,74 @@ import re
 EXPLAINED: tuple[tuple[str, str, str], ...] = (
     (
         "decoder",
-        r"const1 at .*procmux.*\(procmux\.A\)",
-        "what a flag of an error holds counts only together with `valid`, and both are loaded in "
-        "the same cycle: that reset clears the flag too makes no difference",
+        r"cnot1 by bit 25[1-5] at .*",
+        "bits 251 to 255 are reserved in every format: a word that has one becomes nothing but a "
+        "trap, of which only error and place count",
+    ),
+    (
+        "load|store",
+        r"const0 at .*splitter\._028_\[[0-2]\] \(add\.Y\)|"
+        r"cnot1 by bit [0-2] at .*splitter\.spare\[\d+\] .*",
+        "address bits below a beat are always 0",
+    ),
+    (
+        "store",
+        r"const1 at core\.act\.port__mask\$\d+\[0\] .*|"
+        r"cnot0 by bit 0 at .*store_unit\._024_\[\d\] .*",
+        "rows begin at whole beats, so every beat has its first byte: that bit is always 1",
+    ),
+    (
+        "store",
+        r"cnot1 by bit [4-7] at .*store_unit\..*slice\$30564\[\d\] .*",
+        "`left`: a write burst has at most 16 beats, so bits 4 and up are always 0",
+    ),
+    (
+        "store",
+        r"const1 at .*store_unit\.(.*slice\$29262\[0\]|\\splitter\.\$ternary\$.*\[67\]) .*",
+        "`all_given`, and the end of a transfer that sets it: STORE takes its next burst in the "
+        "cycle in which it reads the last beat of one, or the one after, and no response comes "
+        "before that beat is sent: where one response is open and comes, all bursts were given",
+    ),
+    (
+        "read engine",
+        r"cnot1 by bit 2 at read_engine\._017_\[1\] \(add\.Y\)",
+        "permutes the four beats of every other instruction; only which instruction a beat belongs "
+        "to counts",
+    ),
+    (
+        "read engine",
+        r"const0 at read_engine\._019_\[1\] \(add\.Y\)",
+        "the guard refuses a burst only behind a flipped bit; here besides in the very cycle in "
+        "which another closes",
+    ),
+    (
+        "(read|write) engine",
+        r"const1 at .*_engine\.\$and\$.*\[0\] \(and\.B\)|const0 at .*_engine\.\$not\$.* \(not\.A\)",
+        "lets beats through while the engine drains: the core is in reset then, and neither takes "
+        "nor gives any",
+    ),
+    (
+        "read engine",
+        r"cnot1 by bit 38 at core\.load__payload\$\d+\[\d+\] .*|"
+        r"const1 at read_engine\.address\.inverted\[[78]\] .*",
+        "bursts have at most 64 beats here: the upper bits of their lengths are always 0",
+    ),
+    (
+        "read engine",
+        r"const1 at .*\\address\.\$reduce_xor\$.*\[0\] \(reduce_xor\.A\)",
+        "that bit says that there is a burst: where it is 0 nothing looks at the others",
+    ),
+    (
+        "write engine",
+        r"cnot0 by bit 9 at write_engine\.address\.inverted\[6\] .*",
+        "the second copy of an address is looked at only behind a flipped bit, and the bursts "
+        "during which `check_address_registers` flips some begin at even beats",
+    ),
+    (
+        "write engine",
+        r"cnot1 by bit 4 at .*\\bursts\.\$add\$.*",
+        "the number of bursts in the buffer, where there are 16 or more: it only says that the "
+        "buffer is empty",
     ),
     (
         "requantizer",
@@ -37,58 +102,16 @@ EXPLAINED: tuple[tuple[str, str, str], ...] = (
         "and in a run's first cycle, long before there can be an END to look at it",
     ),
     (
-        "read engine",
-        r"const0 at read_engine\._011_\[0\] \(not\.A\)",
-        "the core falls still in the cycle in which `kill` rises, so nothing asks for bursts; "
-        "it takes a flipped bit of a window besides",
-    ),
-    (
-        "write engine",
-        r"const0 at write_engine\._023_\[0\] \(not\.Y\)",
-        "a burst is sent when all its beats are there, so WVALID falls only where nothing is left "
-        "to be muted, and the reset that follows `kill` clears `mute`",
-    ),
-    (
-        "load|store",
-        r".* at .*splitter\._015_\[[0-2]\] \(auto\.D\)",
-        "address bits below a beat: offsets and pitches have zeros there, so nothing carries, and "
-        "the engines do not look at them",
-    ),
-    (
-        "(read|write) engine|load|store",
-        r"(cnot1 by bit (19|2\d)|const0) at .*(pc|order\._67_)\[\d+\] .*",
-        "bit k of a program counter is 1 only in a program of more than 2^k instructions, and of "
-        "more than 2^(k + 5) bytes",
-    ),
-    (
-        "load",
-        r"const1 at .*load_unit\.tail\[0\] .*",
-        "a row's last beat has its first byte: the bit is 1 from the first LOAD on, and nothing "
-        "looks at it before",
-    ),
-    (
-        "store|write engine",
-        r"const0 at .*store_unit\.\$procmux\$\d+\[[4-7]\] .*",
-        "a write burst has at most 16 beats: the upper bits of its length are 0",
-    ),
-    (
-        "store",
-        r"const1 at .*store_unit\.(\$procmux\$18330|\\splitter\.\$procmux\$18114)\[0\] .*",
-        "STORE takes its next burst in the cycle in which it reads the last beat of one, "
-        "or the one after, and no response comes before that beat is sent: where one response "
-        "is open and comes, all bursts were given, whether or not that is remembered",
-    ),
-    (
-        "write engine",
-        r"inv at .*\\beats\$79\.\$sub\$.*\[5\] \(sub\.B\)",
-        "32 is added with every step up or down, so it shows in the level while that is odd; the "
-        "level is compared with 0 and 32 alone, which are even",
-    ),
-    (
         "(read|write) engine",
         r".*guard\..*|.*\.guard\.?\$.*|.*\$shr\$.*\(shr\.A\)",
         "the guard compares addresses that LOAD and STORE compared before: a fault in it shows "
         "only if a bit of the address flips besides, in the right place",
+    ),
+    (
+        "load",
+        r"cnot1 by bit 51 at .*splitter\.spare\.request\[61\] .*",
+        "bit 19 of a program counter whose bit 9 is 1: shows only in the error of a burst that "
+        "waited in the spare place, far into a program",
     ),
 )
 

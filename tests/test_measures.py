@@ -179,10 +179,12 @@ def test_survivors_that_run_again_are_counted_once():
         "killers": {"test_pitches": 1},
         "survivors": left[1:],
     }
-    both = mutation.merged(before, again)
+    both = mutation.merged(before, again, [3, 8])
     assert both["components"]["array"] == {"mutants": 9, "killed": 7, "proven equal": 1}
     assert both["killers"] == {"program": 6, "test_pitches": 1}
     assert both["survivors"] == left[1:]
+    none = {**again, "survivors": []}
+    assert mutation.merged(before, none, [3])["survivors"] == left[1:]
 
 
 def test_lines_and_branches_are_summed_by_folder():

@@ -14,27 +14,28 @@ _READY = "always 1, by contract"
 _FETCH = "FETCH asks for whole instructions, four at a time: lengths, addresses and counters so"
 _FIRST = "a transfer begins at a whole beat: its first byte is always part of it"
 
+_PROGRAM = "a program of whole instructions, of 24 bits"
 _FITS = "STORE gives no more bursts than fit, see write_engine.WritePort"
 
 #: (pattern of the module, pattern of the port, its bits, reason); the first that fits counts.
 PORTS: tuple[tuple[str, str, str, str], ...] = (
     ("weft", r"m_axi_(ar|aw)(burst|cache|id|lock|prot|qos|size)|m_axi_[rb]id", "3:0", _AXI),
     ("weft", r"m_axi_[rb]ready", "0", _READY),
-    (".*", r".*(axi__|m_axi_)(ar|aw)len|o_len", "7:5", _SHORT),
+    (".*", r".*(axi__|m_axi_)awlen", "7:4", _SHORT),
+    ("weft_fetch_guard", "addr", "6:0", _FETCH),
+    ("weft_read_engine", r"addr\$\d+", "6:0", _FETCH),
+    ("weft_fetch_guard|weft_read_engine", r"len(\$\d+)?", "1:0", _FETCH),
+    ("weft_fetch_guard|weft_read_engine", "port_0", "29, 4:0", _PROGRAM),
     (".*", r".*resp", "0", "the machine's registers answer OKAY or SLVERR: bit 0 is 0"),
     (".*", r"(o_)?addr|.*(axi__|m_axi_)(ar|aw)addr", "2:0", _BEAT),
     (".*", r".*(load|request|burst)__payload(\$\d+)?", "2:0", _BEAT),
     (".*guard", r"port_0", "39:38, 2:0", f"{_BEAT}; {_SHORT}"),
-    (".*guard", r"len", "7:5", _SHORT),
-    ("weft_address|weft_write_engine", r"port_[01]|r_data", "36:33", _SHORT),
-    ("weft_bursts", r"r_data|w_port__data", "36:33", _SHORT),
     (
         "weft_destination",
         "stride_0",
         "3:0",
         "vector_lanes · (1 + act_lanes · dst_jump): the lowest bits are those of vector_lanes",
     ),
-    ("weft_read_engine", r"port_3", "29, 4:0", "a program of whole instructions, of 24 bits"),
     ("weft_core|weft_frontend", r"port_[012]", "6:0", _FETCH),
     ("weft_frontend_fetch", r"port_[0234]", "6:0", _FETCH),
     ("weft_read_engine", r"port_[012]", "6:0", _FETCH),
@@ -47,6 +48,12 @@ PORTS: tuple[tuple[str, str, str, str], ...] = (
     (".*", r"wrong", "0", _PARITY),
     (".*", r"(unit__|matmul__)?(post|take|available|overflow)(__\d)?", "7:2", _PEERS),
     ("weft_posts", r"r_data|w_port__data", "7:2", _PEERS),
+    (
+        "weft_posts",
+        "level",
+        "3:2",
+        "MATMULs end rows + 2 cycles apart at least: three at most are on the way through the array",
+    ),
 )
 #: (pattern of the module, pattern of the kind, reason); the first that fits counts.
 LINES: tuple[tuple[str, str, str], ...] = (

@@ -56,7 +56,7 @@ def main(args: Sequence[str] = ()) -> int:
     parser.add_argument(
         "--survivors",
         action="store_true",
-        help="those of the recorded run alone, whose counts follow",
+        help="those of the recorded run alone (of --only), whose counts follow",
     )
     parser.add_argument("--write", action="store_true", help=measures.HELP)
     options = parser.parse_args(args)
@@ -64,7 +64,8 @@ def main(args: Sequence[str] = ()) -> int:
     mutants = {mutant.number: mutant for mutant in draw(config, options.count)}
     before = recorded(config) if options.survivors else None
     if before is not None:
-        options.only = [entry["number"] for entry in before["survivors"]]
+        alive = [entry["number"] for entry in before["survivors"]]
+        options.only = [number for number in alive if number in (options.only or alive)]
     first = options.first or options.count
     chosen = [mutants[number] for number in options.only or mutants]
     chosen = [mutant for mutant in chosen if (mutant.number - 1) % options.count < first]
@@ -107,7 +108,7 @@ def main(args: Sequence[str] = ()) -> int:
         ],
     }
     if before is not None:
-        summary = merged(before, summary)
+        summary = merged(before, summary, options.only)
     for name, row in summary["components"].items():
         print(name, row)
     if options.write:
@@ -130,14 +131,20 @@ def recorded(config: Config) -> dict:
     return found
 
 
-def merged(before: dict, again: dict) -> dict:
-    """A recorded run after its survivors ran once more."""
+def merged(before: dict, again: dict, ran: Sequence[int]) -> dict:
+    """A recorded run after those of its survivors with the numbers `ran` ran once more."""
     components = {name: dict(row) for name, row in before["components"].items()}
     for name, row in again["components"].items():
         for key in ("killed", "proven equal"):
             components[name][key] += row[key]
     killers = Counter(before["killers"]) + Counter(again["killers"])
-    return {**again, "components": components, "killers": dict(killers.most_common())}
+    left = [entry for entry in before["survivors"] if entry["number"] not in ran]
+    return {
+        **again,
+        "components": components,
+        "killers": dict(killers.most_common()),
+        "survivors": sorted([*left, *again["survivors"]], key=lambda entry: entry["number"]),
+    }
 
 
 def _component(
