@@ -52,7 +52,7 @@ PORTS: tuple[tuple[str, str, str, str], ...] = (
         "weft_posts",
         "level",
         "3:2",
-        "MATMULs end rows + 2 cycles apart at least: three at most are on the way through the array",
+        "MATMULs end rows + 2 cycles apart at least: three at most are on their way at once",
     ),
 )
 #: (pattern of the module, pattern of the kind, reason); the first that fits counts.
