@@ -395,6 +395,6 @@ def _solve(folder: Path, claims: list[str]) -> Result:
 
 def _labels(log: str, engine: str, claims: list[str]) -> list[str]:
     """The claims that the engine says fail, in the solver's names for them."""
-    failing = rf"^SBY \S+ \[proof\] {engine}: .* Assert failed in top: .*check_flatten_claim_(\w+)$"
+    failing = rf"\[proof\] {engine}: .* Assert failed in top: .*check_flatten_claim_(\w+)$"
     names = re.findall(failing, log, re.MULTILINE)
     return [c for c in claims if any(re.fullmatch(rf"{c}_+\d+(_\d+)*", n) for n in names)]
